@@ -1,0 +1,63 @@
+# The commands of the project; CI calls these names only. `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-unit lint format bench proto lock ui clean
+
+help:  ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.uv: requirements/bootstrap.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@touch $@
+
+$(VENV)/.local: $(VENV)/.uv requirements/local.txt pyproject.toml
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/local.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.local requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@touch $@
+
+setup: $(VENV)/.dev  ## install everything into .venv, with hashes checked
+
+demo: $(VENV)/.local  ## real Kafka, Valkey and PostgreSQL, a generator, and the live page (ARGS="--rate 1000")
+	$(BIN)/marketfeed demo $(ARGS)
+
+test: setup  ## all tests: unit, integration on real servers, browser, end to end
+	$(BIN)/pytest $(ARGS)
+
+test-unit: setup  ## the pure part: no server, no network
+	$(BIN)/pytest tests/unit $(ARGS)
+
+lint: setup  ## style, types, the rooms' contracts, reproducible proto code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/unit/test_tidy.py
+
+format: setup  ## apply the style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup  ## figures of the hot paths, one line each
+	$(BIN)/python -m tests.bench $(ARGS)
+
+proto: setup  ## generate the code of protos/ (leaves no diff)
+	$(BIN)/python -m grpc_tools.protoc -Imarketfeed/wire/v1=protos/marketfeed/v1 --python_out=services --pyi_out=services \
+		$(patsubst protos/marketfeed/v1/%,marketfeed/wire/v1/%,$(wildcard protos/marketfeed/v1/*.proto))
+
+lock: $(VENV)/.uv  ## renew the hashed lock files after a change of pyproject.toml
+	cd requirements && ./lock
+
+ui: $(VENV)/.local  ## build the page into services/ui/dist
+	$(BIN)/marketfeed ui build
+
+clean:  ## remove what the other commands made, state of the demo included
+	rm -rf $(VENV) .marketfeed services/ui/dist services/ui/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
