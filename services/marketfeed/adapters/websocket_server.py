@@ -1,0 +1,358 @@
+"""HTTP and WebSocket server over aiohttp, without any business: mds and the generator both stand on it.
+
+Rules of this file
+- Outgoing frames come encoded (`wire/websocket_frames.py`) and go straight to the socket's transport: no await, no
+  compression, no copy per connection. Nothing here waits for a slow reader; `buffered_bytes` tells the caller how much
+  a connection has not taken yet, and the caller decides what to leave out.
+- Incoming messages are bounded in size (close code 1009 beyond) and pull-driven: a client that sends faster than its
+  handler reads is stopped by TCP.
+- Closing never hangs: after `close_timeout_s` without the peer's answer the socket is aborted.
+- A handshake can be refused with any plain HTTP answer by raising `Refuse` in the accept hook.
+- Static files: names under `assets/` carry a content hash and may be kept for ever, everything else is revalidated.
+
+Not here: TLS (a proxy's work), authentication (the accept hook's), rate limits (the handler's).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from aiohttp import WSMsgType, web
+
+from marketfeed.domain.errors import SettingError, Unavailable
+from marketfeed.wire.websocket_frames import close_reason, encode_text_frame
+
+_log = logging.getLogger("marketfeed.http")
+
+JSON_TYPE = "application/json"
+
+_SECURITY_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
+_IMMUTABLE = "public, max-age=31536000, immutable"
+_REVALIDATE = "no-cache"
+
+
+class Refuse(Exception):
+    """Raised by an accept hook or a handler: answer with this HTTP response, and no WebSocket."""
+
+    def __init__(
+        self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None, content_type: str = "text/plain"
+    ) -> None:
+        super().__init__(f"refused with HTTP {status}")
+        self.response = Response(body, status=status, content_type=content_type, headers=headers or {})
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as handlers see it. Header names know no case; of a repeated query name the first value counts."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    remote: str
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a handler answers."""
+
+    body: bytes
+    status: int = 200
+    content_type: str = JSON_TYPE
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+Accept = Callable[[Request], None]
+
+
+class Connection:
+    """One WebSocket. Sending never waits; reading does. Use from the event loop's thread only."""
+
+    __slots__ = ("_close_timeout_s", "_closed", "_transport", "_ws", "close_code", "request")
+
+    def __init__(
+        self, ws: web.WebSocketResponse, transport: asyncio.Transport, request: Request, close_timeout_s: float
+    ) -> None:
+        self._ws = ws
+        self._transport = transport
+        self._close_timeout_s = close_timeout_s
+        self._closed = False
+        self.request = request
+        self.close_code: int | None = None  # the code this connection ended with, when known
+
+    @property
+    def closed(self) -> bool:
+        """True once closing has begun on either side; frames sent from then on are dropped."""
+        return self._closed or self._transport.is_closing()
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes given to `send_frames` that the socket has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    def send_frames(self, data: bytes) -> None:
+        """Write encoded frames; one call is one write. Unbounded by itself: look at `buffered_bytes` first."""
+        if not self.closed:
+            self._transport.write(data)
+
+    def send_text(self, text: str) -> None:
+        """Write one text message."""
+        self.send_frames(encode_text_frame(text.encode()))
+
+    async def messages(self) -> AsyncIterator[str | bytes]:
+        """Messages of the client, text as str and binary as bytes, until either side closes."""
+        while not self._closed:
+            message = await self._ws.receive()
+            if message.type is WSMsgType.TEXT:
+                yield message.data
+            elif message.type is WSMsgType.BINARY:
+                yield bytes(message.data)
+            else:
+                break
+        self.close_code = self.close_code or self._ws.close_code
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Say goodbye, wait for the answer at most `close_timeout_s`, then cut. Further calls do nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self.close_code = self.close_code or self._ws.close_code or code
+        try:
+            async with asyncio.timeout(self._close_timeout_s):
+                await self._ws.close(code=code, message=close_reason(reason))
+        except (TimeoutError, ConnectionError):
+            pass  # The peer does not read or is gone: the abort below is all that is left to do.
+        finally:
+            if self._transport.get_write_buffer_size():
+                self._transport.abort()
+
+    def abort(self) -> None:
+        """Cut the socket without a goodbye."""
+        self._closed = True
+        self._transport.abort()
+
+
+OnConnect = Callable[[Connection, Request], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _WebSocketRoute:
+    on_connect: OnConnect
+    accept: Accept | None
+    origins: frozenset[str] | None
+    message_bytes_max: int
+    ping_interval_s: float | None
+
+
+class HttpServer:
+    """Routes, then `start`, then `close`. `port` 0 takes any free port; `.port` is the real one after `start`.
+
+    body_bytes_max   largest request body of a POST; beyond it 413
+    close_timeout_s  how long a goodbye may take per connection
+    port_setting     the setting named when the port is occupied
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        body_bytes_max: int = 64 * 1024,
+        close_timeout_s: float = 2.0,
+        port_setting: str = "port",
+    ) -> None:
+        self._host = host
+        self._wanted_port = port
+        self._port_setting = port_setting
+        self._close_timeout_s = close_timeout_s
+        self._app = web.Application(client_max_size=body_bytes_max, middlewares=[_answer_errors])
+        self._runner: web.AppRunner | None = None
+        self._connections: set[Connection] = set()
+        self.port = port
+
+    @property
+    def connections(self) -> int:
+        """WebSockets open at present."""
+        return len(self._connections)
+
+    def get(self, path: str, handler: Handler) -> None:
+        """Answer GET (and HEAD) of a path."""
+        self._app.router.add_get(path, _http(handler))
+
+    def post(self, path: str, handler: Handler) -> None:
+        """Answer POST of a path; the body is read whole, up to `body_bytes_max`."""
+        self._app.router.add_post(path, _http(handler))
+
+    def websocket(
+        self,
+        path: str,
+        on_connect: OnConnect,
+        *,
+        accept: Accept | None = None,
+        origins: tuple[str, ...] | None = None,
+        message_bytes_max: int = 16 * 1024,
+        ping_interval_s: float | None = 20.0,
+    ) -> None:
+        """Serve WebSockets. The connection lives as long as `on_connect` runs.
+
+        accept           called before the handshake; raises `Refuse` to answer with plain HTTP
+        origins          browsers' pages allowed to connect beside our own ("https://host"); None allows all
+        ping_interval_s  a peer silent for 1.5 times this is cut; None sends no pings
+        """
+        allowed = None if origins is None else frozenset(origins)
+        route = _WebSocketRoute(on_connect, accept, allowed, message_bytes_max, ping_interval_s)
+
+        async def serve(request: web.Request) -> web.StreamResponse:
+            return await self._serve_websocket(route, request)
+
+        self._app.router.add_get(path, serve)
+
+    def static(self, prefix: str, directory: Path, *, no_index: tuple[str, ...] = ()) -> None:
+        """Serve the files of a directory below `prefix` ("/" for the root; add other routes first).
+
+        A path that names no file gets index.html (it is a page's own route), except below `assets/` and the folders
+        of `no_index` ("v1/"), where it is a 404.
+        """
+        root = directory.resolve()
+
+        async def serve(request: web.Request) -> web.StreamResponse:
+            return _static_file(root, request.match_info["path"], ("assets/", *no_index))
+
+        self._app.router.add_get(prefix.rstrip("/") + "/{path:.*}", serve)
+
+    async def start(self) -> None:
+        """Listen. Raises SettingError when the port is occupied, Unavailable for any other refusal."""
+        runner = web.AppRunner(
+            self._app,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=self._close_timeout_s,
+            keepalive_timeout=30,
+        )
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, self._host, self._wanted_port, backlog=1024).start()
+        except OSError as error:
+            await runner.cleanup()
+            if error.errno == errno.EADDRINUSE:
+                problem = (
+                    f"port {self._wanted_port} on {self._host} is in use; choose another one, or 0 for any free one"
+                )
+                raise SettingError(self._port_setting, problem) from error
+            raise Unavailable("address", f"{self._host}:{self._wanted_port}", str(error)) from error
+        self._runner = runner
+        self.port = int(runner.addresses[0][1])
+
+    async def close(self, code: int = 1001, reason: str = "") -> None:
+        """Close all WebSockets with this code, then stop listening. Takes about `close_timeout_s` at most."""
+        async with asyncio.TaskGroup() as closing:
+            for connection in tuple(self._connections):
+                closing.create_task(connection.close(code, reason), name="close-websocket")
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _serve_websocket(self, route: _WebSocketRoute, request: web.Request) -> web.StreamResponse:
+        seen = _request(request)
+        if route.origins is not None and not _origin_allowed(request, route.origins):
+            raise Refuse(403, b"this page's origin may not connect")
+        if route.accept is not None:
+            route.accept(seen)
+        ws = web.WebSocketResponse(
+            timeout=self._close_timeout_s,
+            autoclose=False,
+            compress=False,
+            heartbeat=route.ping_interval_s,
+            max_msg_size=route.message_bytes_max,
+        )
+        await ws.prepare(request)
+        transport = request.transport
+        if transport is None:
+            return ws
+        assert isinstance(transport, asyncio.Transport)
+        connection = Connection(ws, transport, seen, self._close_timeout_s)
+        self._connections.add(connection)
+        try:
+            await route.on_connect(connection, seen)
+        except Exception:
+            _log.exception("WebSocket handler failed")
+            await connection.close(1011, "internal error")
+        finally:
+            self._connections.discard(connection)
+            await connection.close(ws.close_code or 1000)
+        return ws
+
+
+def _http(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def serve(request: web.Request) -> web.StreamResponse:
+        body = await request.read() if request.body_exists else b""
+        return _answer(await handler(_request(request, body)))
+
+    return serve
+
+
+@web.middleware
+async def _answer_errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Refusals become their response; aiohttp's own ones (404, 405, 413) and our bugs become JSON with a code."""
+    try:
+        return await handler(request)
+    except Refuse as refusal:
+        return _answer(refusal.response)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        code = error.reason.lower().replace(" ", "_")
+        return _error_answer(error.status, code, f"{request.method} {request.path}: {error.reason.lower()}")
+    except ConnectionError:
+        raise
+    except Exception:
+        _log.exception("request handler failed")
+        return _error_answer(500, "internal", "the server made a mistake; it is in its log")
+
+
+def _error_answer(status: int, code: str, message: str) -> web.Response:
+    return web.json_response({"error": {"code": code, "message": message}}, status=status, headers=_SECURITY_HEADERS)
+
+
+def _answer(response: Response) -> web.Response:
+    return web.Response(
+        body=response.body,
+        status=response.status,
+        headers={**_SECURITY_HEADERS, "Content-Type": response.content_type, **response.headers},
+    )
+
+
+def _request(request: web.Request, body: bytes = b"") -> Request:
+    return Request(request.method, request.path, dict(request.query), request.headers, request.remote or "", body)
+
+
+def _origin_allowed(request: web.Request, origins: frozenset[str]) -> bool:
+    """Programs send no Origin; browsers always do. A page of our own host is always allowed."""
+    origin = request.headers.get("Origin")
+    return origin is None or origin in origins or urlsplit(origin).netloc == request.host
+
+
+def _static_file(root: Path, path: str, no_index: tuple[str, ...]) -> web.StreamResponse:
+    hashed = path.startswith("assets/")
+    try:
+        wanted = (root / path).resolve()
+    except ValueError:  # a zero byte in the name
+        raise web.HTTPNotFound from None
+    if not wanted.is_relative_to(root) or not wanted.is_file():
+        if path.startswith(no_index):
+            raise web.HTTPNotFound
+        wanted = root / "index.html"
+    if not wanted.is_file():
+        raise web.HTTPNotFound
+    caching = _IMMUTABLE if hashed else _REVALIDATE
+    return web.FileResponse(wanted, headers={**_SECURITY_HEADERS, "Cache-Control": caching})
