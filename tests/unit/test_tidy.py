@@ -1,0 +1,123 @@
+"""The style that a machine can check: sizes, names, and that every module has a test that names it."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "services" / "marketfeed"
+GENERATED = SOURCE / "wire" / "v1"
+FUNCTION_LINES_MAX = 70
+MODULE_LINES_MAX = 500
+BANNED_NAMES = {"utils", "util", "helpers", "helper", "manager", "common", "misc", "stuff"}
+# Modules that only declare or only start; their content is tested through whoever uses it.
+NEEDS_NO_TEST = {"__init__", "__main__", "settings", "metrics"}
+
+
+def modules() -> list[Path]:
+    return [path for path in sorted(SOURCE.rglob("*.py")) if GENERATED not in path.parents]
+
+
+def python_files() -> list[Path]:
+    return modules() + sorted((ROOT / "tests").rglob("*.py"))
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def length_without_docstring(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    first = node.body[0]
+    is_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    docstring = (first.end_lineno or 0) - first.lineno + 1 if is_docstring else 0
+    return (node.end_lineno or 0) - node.lineno + 1 - docstring
+
+
+def test_there_is_something_to_check() -> None:
+    """The checks below look at the real tree."""
+    assert len(modules()) > 40
+
+
+@pytest.mark.parametrize("path", python_files(), ids=relative)
+def test_sizes(path: Path) -> None:
+    """A function fits on a screen and a module in a head."""
+    text = path.read_text()
+    assert text.count("\n") <= MODULE_LINES_MAX
+    long = {f.name: length_without_docstring(f) for f in functions(ast.parse(text))}
+    assert {name: lines for name, lines in long.items() if lines > FUNCTION_LINES_MAX} == {}
+
+
+@pytest.mark.parametrize("path", modules(), ids=relative)
+def test_names(path: Path) -> None:
+    """A module says what is in it."""
+    assert not BANNED_NAMES & set(re.split(r"[_./]", str(path.relative_to(SOURCE).with_suffix("")).lower()))
+
+
+@pytest.mark.parametrize("path", modules(), ids=relative)
+def test_discipline(path: Path) -> None:
+    """No work is put off without an issue, and no task is started outside a task group."""
+    text = path.read_text()
+    assert not re.search(r"\b(TODO|FIXME|XXX)\b(?!.*#\d+)", text)
+    assert not re.search(r"asyncio\.(create_task|ensure_future)\(|\bloop\.create_task\(", text)
+
+
+@pytest.mark.parametrize("path", modules(), ids=relative)
+def test_every_module_opens_with_its_purpose(path: Path) -> None:
+    """A module's docstring says what it is for; an empty __init__ needs none."""
+    text = path.read_text()
+    assert not text.strip() or ast.get_docstring(ast.parse(text))
+
+
+def imported_modules() -> set[str]:
+    """The dotted names of our modules that some test file imports."""
+    found: set[str] = set()
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module)
+                found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def test_every_module_is_tested_by_name() -> None:
+    """Each module with behaviour is imported by a test that can therefore check it alone."""
+    tested = imported_modules()
+    names = {
+        ".".join(path.relative_to(ROOT / "services").with_suffix("").parts)
+        for path in modules()
+        if path.stem not in NEEDS_NO_TEST
+    }
+    assert sorted(names - tested) == []
+
+
+def test_every_markdown_file_has_one_title() -> None:
+    """A page has exactly one first-level heading."""
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    wrong = []
+    for page in pages:
+        outside_code = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        if len(re.findall(r"^# ", outside_code, flags=re.MULTILINE)) != 1:
+            wrong.append(relative(page))
+    assert wrong == []
+
+
+def test_nothing_names_a_registry_or_a_machine() -> None:
+    """Locks and sources carry no address of a package registry and no absolute path of somebody's machine."""
+    # Split, so that this file does not contain what it looks for.
+    hosts = ["files.pythonhosted" + ".org", "pypi" + ".org/simple", "registry.npmjs" + ".org", "proxy.golang" + ".org"]
+    checked = [
+        *ROOT.glob("*.toml"), *(ROOT / "requirements").glob("*"), *python_files(), *ROOT.glob("services/ui/*.json"),
+    ]  # fmt: skip
+    wrong = [relative(path) for path in checked if any(host in path.read_text() for host in hosts)]
+    assert wrong == []
