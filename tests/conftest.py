@@ -1,0 +1,51 @@
+"""The real servers, once for a whole test session: those that the environment names, else an embedded stack.
+
+Tests share them, so each takes a feed id of its own (the `feed` fixture) and cleans nothing up.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from marketfeed.local import launch
+from marketfeed.local.stack import Addresses, existing
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
+    """Addresses of Kafka, Redis and PostgreSQL: `.kafka` (host:port), `.redis` and `.postgres` (URLs)."""
+    if (addresses := existing(os.environ)) is not None:
+        yield addresses
+        return
+    state = tmp_path_factory.mktemp("stack")
+    # Through the launcher, so that the servers end even if the test run is killed.
+    tied = (sys.executable, "-I", "-S", launch.__file__, str(int(signal.SIGTERM)), str(os.getpid()), "-")
+    command = (*tied, sys.executable, "-m", "marketfeed.local", "--state-dir", str(state))
+    log = Path(state, "stack.log")
+    with log.open("wb") as errors, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as process:
+        assert process.stdout is not None
+        found: dict[str, str] = {}
+        for line in process.stdout:
+            name, _, value = line.decode().removeprefix("export ").strip().partition("=")
+            found[name] = value
+            if len(found) == 3:
+                break
+        addresses = existing(found)
+        assert addresses is not None, f"the embedded stack did not start: {log.read_text()}"
+        yield addresses
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture
+def feed() -> str:
+    """A feed id that no other test uses."""
+    return f"t{secrets.token_hex(4)}"
