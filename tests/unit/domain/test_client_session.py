@@ -1,0 +1,171 @@
+"""A client's session in virtual time."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marketfeed.domain import client_session as cs
+from marketfeed.domain.client_session import ClientSession, CloseCode, Goodbye, Limits, Subscribe, SymbolStatus
+from marketfeed.domain.errors import ClientError
+
+KNOWN = {"AAPL", "MSFT", "BINANCE:BTCUSDT"}
+
+
+def session(known: set[str] = KNOWN, **limits: object) -> ClientSession:
+    return ClientSession(Limits(**limits), known.__contains__, lambda: bool(known), started_s=100.0)  # type: ignore[arg-type]
+
+
+def subscribed(outcome: cs.Outcome) -> cs.Subscribed:
+    reply = outcome.replies[0]
+    assert isinstance(reply, cs.Subscribed)
+    return reply
+
+
+def test_every_symbol_of_a_request_has_its_own_fate() -> None:
+    """Known symbols are joined, unknown ones named, and those beyond the limit refused; nothing fails as a whole."""
+    client = session(symbols_max=1)
+    outcome = client.handle(Subscribe(7, ("AAPL", "XX", "MSFT")))
+    reply = subscribed(outcome)
+    assert reply.id == 7
+    assert reply.symbols == {"AAPL": SymbolStatus.OK, "XX": SymbolStatus.UNKNOWN, "MSFT": SymbolStatus.LIMIT}
+    assert outcome.join == ("AAPL",)
+    assert list(client.wishes) == ["AAPL"]
+
+
+def test_subscribing_again_renews_the_wish_even_at_the_limit() -> None:
+    """Another channel or start for a symbol one has already is no new symbol."""
+    client = session(symbols_max=1)
+    client.handle(Subscribe(1, ("AAPL",)))
+    outcome = client.handle(Subscribe(2, ("AAPL",), ("quotes",), None, 5))
+    assert outcome.join == ("AAPL",)
+    assert client.wishes["AAPL"] == cs.Wish(("quotes",), 5)
+
+
+def test_an_unknown_symbol_waits_if_asked_or_if_nothing_is_known_yet() -> None:
+    """`wait` turns unknown into pending; so does a feed that has not started. Nonsense never waits."""
+    waiting = session().handle(Subscribe(1, ("NEWCO", "two words", ""), wait=True))
+    assert subscribed(waiting).symbols == {
+        "NEWCO": SymbolStatus.PENDING, "two words": SymbolStatus.UNKNOWN, "": SymbolStatus.UNKNOWN,
+    }  # fmt: skip
+    assert waiting.join == ()
+    early = session(known=set())
+    assert subscribed(early.handle(Subscribe(1, ("AAPL",)))).symbols == {"AAPL": SymbolStatus.PENDING}
+    assert early.appeared("AAPL")
+    assert not early.appeared("MSFT")
+
+
+def test_unsubscribing_tells_what_was_there() -> None:
+    """Left symbols are ok, others not_subscribed."""
+    client = session()
+    client.handle(Subscribe(1, ("AAPL", "MSFT")))
+    outcome = client.handle(cs.Unsubscribe(2, ("AAPL", "ZZ")))
+    assert outcome.replies == (
+        cs.Unsubscribed(2, {"AAPL": SymbolStatus.OK, "ZZ": SymbolStatus.NOT_SUBSCRIBED}),
+    )  # fmt: skip
+    assert outcome.leave == ("AAPL",)
+    assert list(client.wishes) == ["MSFT"]
+
+
+@pytest.mark.parametrize(("wanted", "effective"), [(1, 50), (50, 50), (51, 100), (999, 1000), (10**6, 60_000)])
+def test_the_interval_is_a_multiple_of_the_tick_inside_the_bounds(wanted: int, effective: int) -> None:
+    """What is in force is told in the answer and kept for later requests."""
+    client = session()
+    assert subscribed(client.handle(Subscribe(1, ("AAPL",), interval_ms=wanted))).interval_ms == effective
+    assert subscribed(client.handle(Subscribe(2, ("MSFT",)))).interval_ms == effective
+
+
+def test_an_unknown_channel_is_an_error_and_changes_nothing() -> None:
+    """So is an empty list of channels."""
+    client = session()
+    for channels in (("trades",), ()):
+        outcome = client.handle(Subscribe(3, ("AAPL",), channels, 1000))
+        assert isinstance(problem := outcome.replies[0], cs.Problem)
+        assert (problem.id, problem.code) == (3, "unknown_channel")
+    assert client.wishes == {}
+    assert client.interval_ms == 50
+
+
+def test_messages_beyond_the_rate_are_not_obeyed_and_abuse_ends_the_connection() -> None:
+    """A burst of one second's worth passes; time gives new allowance; the hundredth strike is 4004."""
+    client = session(messages_per_s=5)
+    assert [client.admit(100.0) for _ in range(5)] == [None] * 5
+    refused = client.admit(100.0)
+    assert refused is not None
+    assert isinstance(problem := refused.replies[0], cs.Problem)
+    assert problem.code == "rate_limited"
+    assert client.admit(100.2) is None
+    outcomes = [client.admit(100.2) for _ in range(99)]
+    assert [o.goodbye.code for o in outcomes if o and o.goodbye] == [CloseCode.RATE_LIMITED]
+
+
+def test_bad_messages_are_answered_and_the_hundredth_is_the_last() -> None:
+    """A client's mistake is an error with a code; only abuse costs the connection."""
+    client = session()
+    outcomes = [client.reject(ClientError("bad_json", "no"), 9) for _ in range(100)]
+    assert outcomes[0].replies == (cs.Problem(9, "bad_json", "no"),)
+    assert [o.goodbye for o in outcomes[:-1]] == [None] * 99
+    assert outcomes[-1].goodbye == Goodbye(CloseCode.BAD_CLIENT, "no")
+
+
+def test_a_closed_server_wants_its_token_first_and_in_time() -> None:
+    """Anything before auth, a wrong token or none within ten seconds ends with 4001."""
+    early = session(token="secret").handle(Subscribe(1, ("AAPL",)))
+    assert early.goodbye == Goodbye(CloseCode.NOT_AUTHENTICATED, "send auth first")
+    wrong = session(token="secret").handle(cs.Auth(1, "guess"))
+    assert wrong.goodbye is not None
+    assert wrong.goodbye.code is CloseCode.NOT_AUTHENTICATED
+    client = session(token="secret")
+    assert client.overdue(110.0) is None
+    assert client.overdue(110.1) is not None
+    assert client.handle(cs.Auth(1, "secret")).replies == (cs.Authenticated(1),)
+    assert client.overdue(1000.0) is None
+    assert client.handle(Subscribe(1, ("AAPL",))).join == ("AAPL",)
+
+
+def test_an_open_server_accepts_any_token() -> None:
+    """The demo needs no key, and a client that always sends one still works."""
+    assert session().handle(cs.Auth("x", "anything")).replies == (cs.Authenticated("x"),)
+
+
+def test_a_client_is_slow_only_when_it_takes_nothing() -> None:
+    """Over the bound it is skipped; as long as the buffer falls it stays; without progress for stall_s it goes."""
+    client = session(buffer_bytes_max=1000, stall_s=10.0)
+    assert client.may_send(100.0, 1000)
+    assert not client.may_send(105.0, 5000)
+    assert client.stalled(105.0) is None
+    assert not client.may_send(109.0, 4000)
+    assert client.stalled(119.0) is None
+    assert not client.may_send(119.5, 4000)
+    assert client.stalled(119.5) == Goodbye(CloseCode.SLOW_CLIENT, "took nothing for 10 s")
+
+
+def test_close_codes_say_who_may_come_back() -> None:
+    """As the table in docs/websocket.md."""
+    assert {code for code in CloseCode if not code.may_reconnect} == {
+        CloseCode.TOO_BIG, CloseCode.BAD_CLIENT, CloseCode.NOT_AUTHENTICATED,
+    }  # fmt: skip
+
+
+names = st.sampled_from(["AAPL", "MSFT", "BINANCE:BTCUSDT", "XX", "Y" * 64, "Z" * 65, "a b"])
+commands = st.one_of(
+    st.builds(Subscribe, st.none(), st.lists(names, min_size=1, max_size=4).map(cs.symbols_of), wait=st.booleans()),
+    st.builds(cs.Unsubscribe, st.none(), st.lists(names, min_size=1, max_size=4).map(tuple)),
+)
+
+
+@given(st.lists(commands, max_size=20), st.integers(1, 3))
+@settings(max_examples=60)
+def test_joins_and_leaves_always_add_up_to_the_wishes(sequence: list[cs.Command], symbols_max: int) -> None:
+    """Whatever a client asks for: what was joined or is waiting, less what was left, is what it holds."""
+    client = session(symbols_max=symbols_max)
+    held: set[str] = set()
+    for command in sequence:
+        outcome = client.handle(command)
+        reply = outcome.replies[0]
+        assert isinstance(reply, cs.Subscribed | cs.Unsubscribed)
+        if isinstance(reply, cs.Subscribed):
+            held |= {s for s, status in reply.symbols.items() if status in (SymbolStatus.OK, SymbolStatus.PENDING)}
+            assert set(outcome.join) <= KNOWN
+        held -= set(outcome.leave)
+        assert set(client.wishes) == held
+        assert len(held) <= symbols_max
