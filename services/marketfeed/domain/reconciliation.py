@@ -1,7 +1,7 @@
 """Joining two records of the same trades that carry no ids: the multiset difference, and credits.
 
-A new owner holds a buffer of what it received (after a restart: its spool) and reads back what the log already counts.
-Of each tuple (symbol, event_ts, price, size, conditions) it publishes as many copies as the buffer holds beyond the log.
+A new owner holds a buffer of what it received (after a restart: its spool) and reads back what the log counts already.
+Of each tuple (symbol, event_ts, price, size, conditions) it publishes the copies that its buffer holds beyond the log.
 What the log holds beyond the buffer stays as credits: this connection may lag the one that wrote the log, so a trade
 received later that matches a credit is consumed instead of published. Real trades may be identical in every field;
 hence multisets and never sets.
