@@ -90,8 +90,8 @@ def server_properties(folder: Path, broker_port: int, controller_port: int) -> s
         # A fetch that waits is woken by new data; looking for expired ones less often saves idle CPU.
         "log.retention.check.interval.ms": 10000,
         "log.segment.delete.delay.ms": 1000,
-        # A killed broker is taken back only when its last session is over: it is what the start after a crash waits for.
-        "broker.session.timeout.ms": 4000,
+        # A killed broker is taken back only when its last session is over: the start after a crash waits for that.
+        "broker.session.timeout.ms": 3000,
         "broker.heartbeat.interval.ms": 1000,
     }
     return "".join(f"{name}={value}\n" for name, value in settings.items())
