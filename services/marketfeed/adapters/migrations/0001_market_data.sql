@@ -113,13 +113,16 @@ CREATE TABLE checkpoint (
     PRIMARY KEY (feed, partition)
 );
 
--- Append-only, as the log is: who owned a symbol from which offset on, and where each (partition, epoch) stood.
+-- Append-only, as the log is: who owned a symbol from which offset on, and where each (partition, epoch)
+-- stood when the log was applied up to `as_of_offset`.
 CREATE TABLE owner (
-    feed        text NOT NULL,
-    partition   integer NOT NULL,
-    symbol_id   integer NOT NULL,
-    epoch       bigint NOT NULL,
-    from_offset bigint NOT NULL,
+    feed         text NOT NULL,
+    partition    integer NOT NULL,
+    symbol_id    integer NOT NULL,
+    epoch        bigint NOT NULL,
+    from_offset  bigint NOT NULL,
+    -- What the symbol's watermark had reached then: it never falls, so this is the floor under the new owner's.
+    watermark_ts bigint NOT NULL,
     PRIMARY KEY (feed, partition, symbol_id, from_offset)
 );
 CREATE TABLE epoch_state (
@@ -131,16 +134,6 @@ CREATE TABLE epoch_state (
     watermark_ts bigint NOT NULL,
     PRIMARY KEY (feed, partition, epoch, as_of_offset)
 );
--- The floor under a symbol's watermark where its owner changed: a watermark never falls for a symbol.
-CREATE TABLE watermark_floor (
-    feed         text NOT NULL,
-    partition    integer NOT NULL,
-    symbol_id    integer NOT NULL,
-    as_of_offset bigint NOT NULL,
-    watermark_ts bigint NOT NULL,
-    PRIMARY KEY (feed, partition, symbol_id, as_of_offset)
-);
-
 -- Times in which trades of some symbols may be missing.
 CREATE TABLE gap (
     feed       text NOT NULL,
