@@ -102,10 +102,13 @@ def to_decimal(units: int, scale: int) -> Decimal:
 
 
 def rescale(units: ObjectArray, places: Int64Array) -> ObjectArray:
-    """Each integer times 10^places (places >= 0), object."""
-    if not places.any():
+    """Each integer times 10^places (places >= 0), object; the same array when there is nothing to do."""
+    chosen = np.flatnonzero(places)
+    if not len(chosen):
         return units
-    return np.asarray(units * np.array([10**p for p in places.tolist()], object))
+    scaled = units.copy()
+    scaled[chosen] *= np.array([10**p for p in places[chosen].tolist()], object)
+    return scaled
 
 
 def units_at(values: Float64Array, powers: Float64Array) -> Int64Array:
