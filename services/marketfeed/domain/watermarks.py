@@ -1,0 +1,109 @@
+"""Event time as an owner tells it: watermark, lateness, what is too early or too old, and the extent of a gap.
+
+The watermark is the highest accepted stamp, or the arrival of the feed's last ping less 5 s if that is later. It never
+falls and stands still while nothing arrives. `Watermark` records must be sent after every trade accepted before them,
+and `Alive` carries only what `AckedWatermark` says: then the gap that a successor opens at an owner's last `Alive`
+covers all that the owner held only in memory. Times are Unix nanoseconds and always arguments.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from marketfeed.domain.log import Gap
+from marketfeed.domain.trades import NANOS, BoolArray, Int64Array
+
+PING_SLACK_NS = 5 * NANOS
+AHEAD_NS = 5 * NANOS
+OLD_NS = 24 * 3600 * NANOS
+LATENESS_KEPT_NS = 900 * NANOS
+_MINUTE_NS = 60 * NANOS
+
+
+def plausible(event_ts: Int64Array, now_ns: int) -> BoolArray:
+    """Which stamps a live feed may carry: not more than 5 s ahead of `now_ns`, not older than 24 h."""
+    return (event_ts <= now_ns + AHEAD_NS) & (event_ts >= now_ns - OLD_NS)
+
+
+class WatermarkClock:
+    """The watermark of one process' symbols and the greatest lateness of the last 15 minutes."""
+
+    def __init__(self) -> None:
+        self._value = 0
+        self._late: deque[tuple[int, int]] = deque()  # (minute, greatest lateness in it)
+
+    @property
+    def value(self) -> int:
+        """The watermark, 0 while there is none."""
+        return self._value
+
+    def raise_to(self, event_ts: int) -> None:
+        """Start no lower than a predecessor's watermark."""
+        self._value = max(self._value, event_ts)
+
+    def accept(self, event_ts: Int64Array, now_ns: int) -> None:
+        """Take in the stamps (int64) of accepted trades in the order of arrival; `now_ns` is their arrival."""
+        if not len(event_ts):
+            return
+        reached = np.maximum.accumulate(event_ts)
+        np.maximum(reached, self._value, out=reached)
+        self._note_lateness(int((reached - event_ts).max()), now_ns)
+        self._value = int(reached[-1])
+
+    def ping(self, arrived_ns: int) -> None:
+        """The feed gave a sign of life: what it has not sent by now, less 5 s, it will not send."""
+        self._value = max(self._value, arrived_ns - PING_SLACK_NS)
+
+    def lateness_ns(self, now_ns: int) -> int:
+        """The greatest lateness of the last 15 minutes: how far below the watermark a trade arrived."""
+        self._forget(now_ns)
+        return max((lateness for _, lateness in self._late), default=0)
+
+    def _note_lateness(self, lateness: int, now_ns: int) -> None:
+        self._forget(now_ns)
+        minute = now_ns // _MINUTE_NS
+        if self._late and self._late[-1][0] == minute:
+            self._late[-1] = (minute, max(lateness, self._late[-1][1]))
+        elif lateness > 0:
+            self._late.append((minute, lateness))
+
+    def _forget(self, now_ns: int) -> None:
+        oldest = (now_ns - LATENESS_KEPT_NS) // _MINUTE_NS
+        while self._late and self._late[0][0] < oldest:
+            self._late.popleft()
+
+
+class AckedWatermark:
+    """The watermark up to which every partition's trades are in the log.
+
+    A partition's order makes the acknowledgement of a `Watermark` record speak for all trades sent before it.
+    """
+
+    def __init__(self, partitions: Iterable[int]) -> None:
+        self._acked = dict.fromkeys(partitions, 0)
+
+    def acked(self, partition: int, event_ts: int) -> None:
+        """Kafka has acknowledged a `Watermark(event_ts)` in this partition."""
+        self._acked[partition] = max(self._acked.get(partition, 0), event_ts)
+
+    @property
+    def value(self) -> int:
+        """The lowest of the partitions' watermarks, 0 while one has none."""
+        return min(self._acked.values(), default=0)
+
+
+def gap(
+    symbols: Sequence[str], watermark: int, lateness_ns: int, first_ts: int, reason: str, dropped: int = 0
+) -> Gap | None:
+    """The gap between a connection (or owner) that ended at `watermark` and one whose first stamp is `first_ts`.
+
+    It begins below the watermark by the greatest lateness seen: a late trade may have been on its way. None when there
+    is nothing to be missed: no watermark was ever reached. It must stand in the log before a watermark jumps over it.
+    """
+    if watermark <= 0 or not symbols:
+        return None
+    from_ts = watermark - lateness_ns
+    return Gap(tuple(symbols), from_ts, max(first_ts, from_ts), reason, dropped)
