@@ -12,20 +12,29 @@ fall. Not here: the values themselves, encoding, sockets.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
 class Changes:
-    """The changes of one version or of several: symbols with a new quote, and the starts of changed bars by symbol."""
+    """The changes of one version or of several, by symbol id.
+
+    quotes  symbols with a new quote
+    bars    starts (Unix seconds) of the changed bars of each symbol
+    news    what must not be merged into anything newer (gaps, changes of status), in its order
+    """
 
     quotes: set[int] = field(default_factory=set)
     bars: dict[int, set[int]] = field(default_factory=dict)
+    news: list[tuple[int, object]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.quotes or self.bars or self.news)
 
     def add(self, other: Changes) -> None:
         """Take in what changed elsewhere, too."""
         self.quotes |= other.quotes
+        self.news += other.news
         for symbol_id, starts in other.bars.items():
             known = self.bars.get(symbol_id)
             if known is None:
@@ -43,11 +52,11 @@ class ChangeLog:
         self._changes: list[Changes] = []
         self._since: dict[int, Changes] = {}
 
-    def note(self, quotes: Iterable[int], bars: dict[int, set[int]]) -> int:
-        """New state of these symbols' quotes and bars (starts by symbol id); returns the new version."""
+    def note(self, changes: Changes) -> int:
+        """There is new state of all these; returns the new version. The changes belong to the log from now on."""
         self.version += 1
         self._versions.append(self.version)
-        self._changes.append(Changes(set(quotes), bars))
+        self._changes.append(changes)
         self._since.clear()
         return self.version
 

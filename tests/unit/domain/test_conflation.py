@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketfeed.domain.conflation import ChangeLog, Receipt
+from marketfeed.domain.conflation import ChangeLog, Changes, Receipt
 
 symbol = st.integers(0, 3)
 change = st.tuples(
@@ -19,11 +19,14 @@ def test_every_client_gets_every_change_once_whatever_its_pace(steps: list[tuple
     """Three clients that look at different times each get exactly what changed since their own last look."""
     log = ChangeLog()
     seen = [0, 0, 0]
+    news = 0
+    news_seen = [0, 0, 0]
     quotes: list[set[int]] = [set(), set(), set()]
     bars: list[set[tuple[int, int]]] = [set(), set(), set()]
     for taken in steps:
         if taken[0] == "change":
-            log.note(taken[1], {k: set(v) for k, v in taken[2].items()})
+            news += 1
+            log.note(Changes(set(taken[1]), {k: set(v) for k, v in taken[2].items()}, [(0, news)]))
             for client in range(3):
                 quotes[client] |= taken[1]
                 bars[client] |= {(k, start) for k, starts in taken[2].items() for start in starts}
@@ -32,7 +35,9 @@ def test_every_client_gets_every_change_once_whatever_its_pace(steps: list[tuple
             changes = log.since(seen[client])
             assert changes.quotes == quotes[client]
             assert {(k, start) for k, starts in changes.bars.items() for start in starts} == bars[client]
-            seen[client] = log.version
+            assert changes.news == [(0, n) for n in range(news_seen[client] + 1, news + 1)]
+            assert bool(changes) == (news > news_seen[client])
+            seen[client], news_seen[client] = log.version, news
             quotes[client], bars[client] = set(), set()
         else:
             log.forget(min(seen))
@@ -42,7 +47,7 @@ def test_every_client_gets_every_change_once_whatever_its_pace(steps: list[tuple
 def test_clients_in_step_share_one_answer() -> None:
     """The union is made once per version, so a thousand clients in step cost one."""
     log = ChangeLog()
-    log.note({1}, {1: {10}})
+    log.note(Changes({1}, {1: {10}}))
     assert log.since(0) is log.since(0)
     assert log.since(log.version).quotes == set()
 

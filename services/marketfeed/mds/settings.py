@@ -1,0 +1,46 @@
+"""Settings of mds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from marketfeed.runtime.settings import Settings, setting
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MdsSettings(Settings):
+    """What mds needs to know: where the data is, whom it serves, and the bounds of a client."""
+
+    feed: str = setting("demo", "feed id: prefix of topics and keys")
+    instance: str | None = setting(None, "name of this process, told to clients; default host and process id")
+    calendar: str = setting("24x7", "sessions and trade dates", choices=("24x7", "us-equity"))
+    partitions: int = setting(8, "partitions of the feed's log, fixed when the feed was made")
+    kafka: str = setting("127.0.0.1:9092", "Kafka's bootstrap address")
+    redis: str = setting("redis://127.0.0.1:6379/0", "address of Redis or Valkey, read when PostgreSQL is away")
+    postgres: str = setting(
+        "postgresql://postgres@127.0.0.1:5432/postgres", "connection string of PostgreSQL", secret=True
+    )
+    public_host: str = setting("127.0.0.1", "address that the page, the API and /v1/stream listen on")
+    public_port: int = setting(8080, "port of the same, 0 for any free one")
+    ui_dir: Path = setting(Path("services/ui/dist"), "folder of the built page, see `make ui`")
+    origins: tuple[str, ...] = setting(
+        (), "other web pages that may connect (https://host, comma-separated); * for all, none for our own only"
+    )
+    token: str | None = setting(None, "what clients must send in `auth`; without it everybody may read", secret=True)
+    tick_ms: int = setting(50, "length of a fan-out turn, the shortest interval a client can have; eyes see no less")
+    heartbeat_ms: int = setting(1000, "time between two heartbeats to a client")
+    connections_max: int = setting(10_000, "WebSocket connections at a time; more are refused with 503")
+    symbols_max: int = setting(500, "symbols of one connection")
+    messages_per_s: int = setting(20, "messages a second that one client may send")
+    message_bytes_max: int = setting(16_384, "longest message of a client")
+    buffer_bytes_max: int = setting(262_144, "unsent bytes of one client beyond which it is skipped")
+    stall_s: float = setting(10.0, "a client that takes nothing for so long is disconnected")
+    window_s: int = setting(120, "how long bars are held in memory at least")
+    window_bytes_max: int = setting(536_870_912, "bound of the bars held while PostgreSQL is away")
+    snapshot_bars_per_part: int = setting(7_200, "bars of one snapshot message; a day at 1 s is twelve of them")
+    snapshots_at_once: int = setting(4, "snapshots read from storage at the same time")
+    finnhub_rest_url: str | None = setting(
+        None, "Finnhub's REST address (https://finnhub.io/api/v1), asked for previous closes that bar_1d lacks"
+    )
+    finnhub_api_key: str | None = setting(None, "API key for the same", secret=True)
