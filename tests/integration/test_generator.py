@@ -1,0 +1,119 @@
+"""The generator as a whole, over real sockets."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+
+from marketfeed.domain.errors import SettingError
+from marketfeed.generator.app import market_shape, run, start_of
+from marketfeed.generator.settings import GeneratorSettings
+from marketfeed.runtime.health import Health
+from marketfeed.runtime.logs import get_logger
+from marketfeed.runtime.service import ServiceContext
+from marketfeed.wire.manifest import decode_manifest
+
+
+@asynccontextmanager
+async def generator(**values: Any) -> AsyncIterator[aiohttp.ClientSession]:
+    settings = GeneratorSettings(**({"rate": 2000.0, "symbols": 12} | values))
+    context = ServiceContext(name="generator", settings=settings, log=get_logger("t"), health=Health("generator"))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(run(context))
+        async with asyncio.timeout(20):
+            while not context.health.is_ready:  # noqa: ASYNC110 - health has no event to wait for
+                await asyncio.sleep(0.01)
+        try:
+            url = str(context.health.status_source()["url"]).replace("ws:", "http:")
+            async with aiohttp.ClientSession(url) as client:
+                yield client
+        finally:
+            context.stop()
+
+
+async def subscribed(client: aiohttp.ClientSession, token: str, *symbols: str) -> aiohttp.ClientWebSocketResponse:
+    ws = await client.ws_connect(f"/?token={token}")
+    for symbol in symbols:
+        await ws.send_json({"type": "subscribe", "symbol": symbol})
+    return ws
+
+
+async def test_what_a_client_received_is_the_manifest() -> None:
+    """Over a real socket: every trade received is counted, none else; after /stop the manifest stays."""
+    async with generator() as client, asyncio.timeout(30):
+        names = (await (await client.get("/symbols")).json())["symbols"]
+        ws = await subscribed(client, "k", *names)
+        rows = 0
+        while rows < 1500:
+            rows += len((await ws.receive_json())["data"])
+        stopped = await (await client.post("/stop")).json()
+        while rows < stopped["rows"]:
+            rows += len((await ws.receive_json())["data"])
+        manifest = decode_manifest(await (await client.get("/manifest/bars")).read())
+        assert manifest.rows_of_symbols().sum() == rows == stopped["rows"]
+        assert manifest.stopped
+        totals = await (await client.get("/manifest")).json()
+        assert totals["trades"] + totals["updates"] == rows
+        await ws.close()
+
+
+async def test_pings_come_in_band() -> None:
+    """As the vendor sends them."""
+    async with generator(ping_interval_s=0.1) as client, asyncio.timeout(10):
+        ws = await client.ws_connect("/?token=k")
+        assert await ws.receive_json() == {"type": "ping"}
+        await ws.close()
+
+
+async def test_a_second_connection_with_a_key_is_accepted_and_dropped() -> None:
+    """The first is not disturbed, and the key is free again after it."""
+    async with generator() as client, asyncio.timeout(10):
+        first = await subscribed(client, "k", "AAPL")
+        second = await client.ws_connect("/?token=k")
+        assert (await second.receive()).type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
+        assert (await first.receive_json())["type"] == "trade"
+        await first.close()
+        third = await subscribed(client, "k", "AAPL")
+        assert (await third.receive_json())["type"] == "trade"
+        await third.close()
+
+
+@pytest.mark.parametrize("path", ["/", "/?token=", "/?token=wrong"])
+async def test_a_wrong_key_is_refused_with_401(path: str) -> None:
+    """Before any handshake."""
+    async with generator(tokens=("right",)) as client, asyncio.timeout(10):
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await client.ws_connect(path)
+        assert refused.value.status == 401
+
+
+async def test_faults_are_taken_by_http() -> None:
+    """A refused handshake on request; nonsense is answered with a sentence."""
+    async with generator() as client, asyncio.timeout(10):
+        answer = await client.post("/fault", data=json.dumps({"kind": "refuse", "status": 429, "for_s": 60}))
+        assert answer.status == 200
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await client.ws_connect("/?token=k")
+        assert refused.value.status == 429
+        wrong = await client.post("/fault", data=b'{"kind":"fire"}')
+        assert wrong.status == 400
+        assert "fire" in (await wrong.json())["error"]
+        assert len((await (await client.get("/fault")).json())["faults"]) == 1
+
+
+@pytest.mark.parametrize("values", [{"rate": 0.0}, {"symbols": 0}, {"late_share": 2.0}, {"start": "tomorrow"}])
+def test_wrong_settings_are_one_sentence(values: dict[str, Any]) -> None:
+    """Named by their flag."""
+    with pytest.raises(SettingError, match=f"--{next(iter(values)).replace('_', '-')}"):
+        market_shape(GeneratorSettings(**values), 1_767_366_000_000)
+
+
+def test_the_start_may_be_written_in_three_ways() -> None:
+    """All mean the same instant."""
+    texts = ("2026-01-02T15:00:00Z", "2026-01-02T15:00:00", "1767366000000")
+    assert {start_of(text, 0) for text in texts} == {1_767_366_000_000}
+    assert start_of("now", 5) == 5
