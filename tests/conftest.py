@@ -12,22 +12,27 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from marketfeed.local import launch
-from marketfeed.local.stack import Addresses, existing
+if TYPE_CHECKING:
+    from marketfeed.local.stack import Addresses
 
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
     """Addresses of Kafka, Redis and PostgreSQL: `.kafka` (host:port), `.redis` and `.postgres` (URLs)."""
+    # Imported here: the pure tests need none of this.
+    from marketfeed.local import launch
+    from marketfeed.local.stack import existing
+
     if (addresses := existing(os.environ)) is not None:
         yield addresses
         return
     state = tmp_path_factory.mktemp("stack")
     # Through the launcher, so that the servers end even if the test run is killed.
-    tied = (sys.executable, "-I", "-S", launch.__file__, str(int(signal.SIGTERM)), str(os.getpid()), "-")
+    tied = (sys.executable, "-I", "-S", str(launch.__file__), str(int(signal.SIGTERM)), str(os.getpid()), "-")
     command = (*tied, sys.executable, "-m", "marketfeed.local", "--state-dir", str(state))
     log = Path(state, "stack.log")
     with log.open("wb") as errors, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as process:

@@ -28,7 +28,7 @@ GROUPS: dict[str, dict[str, Command]] = {
     "try it": {
         "demo": Command("marketfeed.local.commands", "demo", "local", "servers, a feed, services and the live page"),
         "stack": Command("marketfeed.local.commands", "stack", "local", "only the servers: Kafka, Valkey, PostgreSQL"),
-        "ui": Command("marketfeed.local.commands", "ui", "local", "`ui build`: build the page into services/ui/dist"),
+        "ui": Command("marketfeed.local.ui_build", "main", "local", "`ui build`: build the page into services/ui/dist"),
     },
     "services": {
         "generator": Command("marketfeed.generator.app", "main", "generator", "a feed that speaks Finnhub's protocol"),
@@ -37,8 +37,10 @@ GROUPS: dict[str, dict[str, Command]] = {
         "mds": Command("marketfeed.mds.app", "main", "mds", "live prices and bars to clients, and the page"),
     },
     "tools": {
-        "topics": Command("marketfeed.cli.prepare", "topics", "ingest", "make a feed's topics in Kafka"),
-        "migrate": Command("marketfeed.cli.prepare", "migrate", "recorder", "bring PostgreSQL's tables up to date"),
+        "topics": Command("marketfeed.local.prepare", "topics", "ingest", "make a feed's topics in Kafka"),
+        "migrate": Command(
+            "marketfeed.local.prepare", "migrate_tables", "recorder", "make or update PostgreSQL's tables"
+        ),
         "history": Command(
             "marketfeed.history.app", "main", "history", "`history import`, `history replay`: CSV trades"
         ),

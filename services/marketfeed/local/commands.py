@@ -1,23 +1,26 @@
-"""The commands of this package: arguments in, exit code out, expected errors told in one sentence on stderr.
-
-0 ended in order, 1 failed (a server died, the check found a difference), 2 a setting is wrong.
-"""
+"""The commands of this package: arguments in, exit code out."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 
-from marketfeed.domain.errors import MarketfeedError, SettingError
+from marketfeed.local.demo import run_demo
+from marketfeed.local.entry import SERVICE_FIELDS, run
 from marketfeed.local.serve import serve
-from marketfeed.local.settings import StackSettings
-from marketfeed.runtime.logs import redact
-from marketfeed.runtime.settings import Settings, add_arguments, overrides_of
+from marketfeed.local.settings import DemoSettings, StackSettings
+from marketfeed.runtime.settings import add_arguments, overrides_of
 
-# Fields that every service has and that mean nothing to a command that supervises services.
-SERVICE_FIELDS = frozenset(Settings.__dataclass_fields__)
+_DEMO_EXAMPLES = """\
+examples:
+  marketfeed demo                                            a price that moves, until Ctrl-C
+  marketfeed demo --rate 100000 --symbols 1000 --for 2m      a load, then the proof that nothing was lost
+  marketfeed demo --fault disconnect@20,triple@30+5 --for 1m faults of a real feed, survived
+  FINNHUB_API_KEY=… marketfeed demo --source finnhub --symbols AAPL,BINANCE:BTCUSDT
+
+exit codes: 0 ended in order (with --for: what was stored equals what was sent), 1 it does not or a server died,
+2 a setting is wrong
+"""
 
 
 def stack(argv: Sequence[str]) -> int:
@@ -32,24 +35,23 @@ def stack(argv: Sequence[str]) -> int:
     return run("stack", lambda: serve(StackSettings.load(overrides_of(namespace, StackSettings))))
 
 
-def run(name: str, command: Callable[[], Coroutine[None, None, int | None]]) -> int:
-    """Run a command to its exit code."""
-    try:
-        return asyncio.run(_flat(command())) or 0
-    except MarketfeedError as error:
-        sys.stderr.write(redact(f"marketfeed {name}: {error}\n"))
-        return 2 if isinstance(error, SettingError) else 1
-
-
-async def _flat(command: Coroutine[None, None, int | None]) -> int | None:
-    """As `command`, with the first expected error in place of a group of them."""
-    try:
-        return await command
-    except BaseExceptionGroup as errors:
-        expected, bugs = errors.split(MarketfeedError)
-        if bugs is not None or expected is None:
-            raise
-        first: BaseException = expected
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
-        raise first from None
+def demo(argv: Sequence[str]) -> int:
+    """`marketfeed demo`: servers, feed, services, page."""
+    parser = argparse.ArgumentParser(
+        prog="marketfeed demo",
+        description="Run the whole pipeline on this machine: real Kafka, Valkey and PostgreSQL, a feed, ingest, "
+        "recorder, mds and the live page, each a process of its own. A service that dies is started again.",
+        epilog=_DEMO_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_arguments(parser, DemoSettings, skip=SERVICE_FIELDS | {"duration"})
+    parser.add_argument(
+        "--for",
+        "--duration",
+        dest="duration",
+        metavar="TIME",
+        help="end after this time (30s, 2m, 1h), then compare what is in Kafka, PostgreSQL and Redis with what the "
+        "generator sent, and exit 0 only if they are equal (default: run until Ctrl-C; MARKETFEED_DURATION)",
+    )
+    namespace = parser.parse_args(argv)
+    return run("demo", lambda: run_demo(DemoSettings.load(overrides_of(namespace, DemoSettings))))

@@ -8,7 +8,6 @@ a crash of the process loses nothing. Topics are made by the project, never by b
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import os
 import uuid
@@ -101,7 +100,7 @@ async def start_kafka(children: Children, state: Path, ports: dict[str, int], sa
     """Start the broker and wait until it serves. Raises Unavailable or ChildDied with one sentence."""
     folder = state / "kafka"
     folder.mkdir(parents=True, exist_ok=True)
-    jars = await asyncio.to_thread(ensure_jars, folder / "jars.checked", say)
+    jars = await ensure_jars(folder / "jars.checked", say)
     properties = folder / "server.properties"
     properties.write_text(server_properties(folder, ports["kafka"], ports["kafka_controller"]))
     (folder / "log4j2.yaml").write_text(_LOG4J)

@@ -7,6 +7,7 @@ missing, once, in parallel. A jar that was cut short by an interrupted download 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 
 import jgo
 from jgo.maven import MavenContext, PythonResolver
@@ -52,8 +53,17 @@ def read_lock(path: Path = LOCK) -> list[Jar]:
     return jars
 
 
-def ensure_jars(checked: Path, say: Say) -> list[Path]:
-    """The class path; downloads what is missing and says how far it is.
+async def ensure_jars(checked: Path, say: Say) -> list[Path]:
+    """The class path; downloads what is missing and says how far it is. Raises Unavailable if a jar cannot be had."""
+    cancelled = Event()
+    try:
+        return await asyncio.to_thread(fetch_jars, checked, say, cancelled)
+    finally:
+        cancelled.set()  # A thread cannot be cancelled: it looks at this before each file.
+
+
+def fetch_jars(checked: Path, say: Say, cancelled: Event) -> list[Path]:
+    """As `ensure_jars`, blocking.
 
     `checked` is a file of our own that remembers which jars (path, size, time) had the right hash, so that a second
     start need not read them all. Raises Unavailable if a jar cannot be had.
@@ -65,16 +75,19 @@ def ensure_jars(checked: Path, say: Say) -> list[Path]:
         timeout=DOWNLOAD_TIMEOUT_S,
     )
     with ThreadPoolExecutor(DOWNLOADS_AT_ONCE, thread_name_prefix="jars") as pool:
-        paths = list(pool.map(lambda jar: _ensure(context, jar, known), read_lock()))
+        paths = list(pool.map(lambda jar: _ensure(context, jar, known, cancelled), read_lock()))
     checked.write_text("\n".join(_mark(path) for path in paths) + "\n")
     progress.done()
     return paths
 
 
-def _ensure(context: MavenContext, jar: Jar, known: set[str]) -> Path:
+def _ensure(context: MavenContext, jar: Jar, known: set[str], cancelled: Event) -> Path:
     artifact = context.project(jar.group, jar.artifact).at_version(jar.version).artifact()
     reason = ""
     for _ in range(TRIES):
+        if cancelled.is_set():
+            reason = "cancelled"
+            break
         try:
             path = Path(artifact.resolve())
         except (RuntimeError, OSError) as error:  # requests' errors are OSErrors

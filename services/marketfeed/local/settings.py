@@ -18,3 +18,43 @@ class StackSettings(Settings):
     kafka: str = setting("", "host:port of an existing Kafka to use instead of a started one")
     redis: str = setting("", "URL of an existing Redis or Valkey to use instead of a started one", secret=True)
     postgres: str = setting("", "URL of an existing PostgreSQL to use instead of a started one", secret=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DemoSettings(StackSettings):
+    """The demo: which feed, how much of it, for how long."""
+
+    source: str = setting("generator", "where trades come from", choices=("generator", "finnhub"))
+    rate: float = setting(200.0, "generator: mean trades per second over all symbols, up to 1,000,000")
+    symbols: str = setting("20", "how many symbols of the generator, or their names: AAPL,BINANCE:BTCUSDT")
+    seed: int = setting(1, "generator: the same seed gives the same market")
+    fault: tuple[str, ...] = setting((), "generator: faults such as disconnect@30,triple@5+10; see generator --help")
+    finnhub_url: str = setting("wss://ws.finnhub.io", "finnhub: the feed's address, or any server that speaks the same")
+    finnhub_api_key: str = setting("", "finnhub: the API key; FINNHUB_API_KEY does as well", secret=True)
+    shards: int = setting(1, "ingest processes that share the symbols; real feeds need a key for each")
+    port: int = setting(8080, "port of the page; any free one if it is taken")
+    feed: str = setting("", "feed id; by default `demo`, and a fresh one for runs with --for")
+    duration: str = setting("", "end after this time (30s, 2m, 1h) and prove that nothing was lost; also as --for")
+    calendar: str = setting("24x7", "sessions and trade dates", choices=("24x7", "us-equity"))
+    open: bool = setting(False, "open the page in a browser")
+    page: bool = setting(True, "build and serve the page; no for a run without it")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TopicsSettings(Settings):
+    """The topics of a feed."""
+
+    feed: str = setting("demo", "feed id: prefix of topics and keys")
+    kafka: str = setting("127.0.0.1:9092", "Kafka's bootstrap address")
+    partitions: int = setting(8, "partitions of the trades, fixed for the life of the feed")
+    retention_gb: float = setting(2.0, "trades kept at most, 10^9 bytes over all partitions")
+    retention_h: float = setting(48.0, "trades kept at most, hours")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MigrateSettings(Settings):
+    """Where PostgreSQL is."""
+
+    postgres: str = setting(
+        "postgresql://postgres@127.0.0.1:5432/postgres", "connection string of PostgreSQL", secret=True
+    )

@@ -24,6 +24,7 @@ from marketfeed.local.kafka import start_kafka
 from marketfeed.local.kafka_jars import Say
 from marketfeed.local.postgres import DATABASE, start_postgres
 from marketfeed.local.valkey import start_valkey
+from marketfeed.runtime.tasks import TaskKit
 
 VARIABLES = ("MARKETFEED_KAFKA", "MARKETFEED_REDIS", "MARKETFEED_POSTGRES")
 _PORT_NAMES = ("kafka", "kafka_controller", "valkey", "postgres")
@@ -53,13 +54,12 @@ class Stack:
         """Until a server ends by itself; never when there is none of ours."""
         if not self.servers:
             await asyncio.Event().wait()
-        waits = [asyncio.ensure_future(child.wait()) for child in self.servers]
-        try:
-            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            return done.pop().result()
-        finally:
+        async with TaskKit("servers") as tasks:
+            waits = [tasks.spawn(child.name, child.wait()) for child in self.servers]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             for wait in waits:
                 wait.cancel()
+        return next(wait.result() for wait in waits if not wait.cancelled())
 
 
 def existing(env: Mapping[str, str]) -> Addresses | None:
@@ -91,10 +91,10 @@ async def open_stack(
 async def _start(state: Path, children: Children, say: Say) -> Stack:
     chosen = ports.choose(_PORT_NAMES, state / "ports.json")
     password = _password(state / "password")
-    async with asyncio.TaskGroup() as group:
-        kafka = group.create_task(start_kafka(children, state, chosen, say), name="kafka")
-        valkey = group.create_task(start_valkey(children, state, chosen, password), name="valkey")
-        postgres = group.create_task(start_postgres(children, state, chosen, password), name="postgres")
+    async with TaskKit("stack") as tasks:
+        kafka = tasks.spawn("kafka", start_kafka(children, state, chosen, say))
+        valkey = tasks.spawn("valkey", start_valkey(children, state, chosen, password))
+        postgres = tasks.spawn("postgres", start_postgres(children, state, chosen, password))
     addresses = Addresses(
         kafka=f"{ports.HOST}:{chosen['kafka']}",
         redis=f"redis://:{password}@{ports.HOST}:{chosen['valkey']}/0",

@@ -1,0 +1,124 @@
+"""Which processes a demo consists of and what each is told: from the demo's settings to services' variables. Pure.
+
+Variables of the user's environment go to every service as they are (`MARKETFEED_LOG_LEVEL=debug` works); what is
+decided here comes over them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from marketfeed.domain.errors import SettingError
+from marketfeed.local.settings import DemoSettings
+from marketfeed.local.stack import Addresses
+from marketfeed.local.supervision import ServiceProgram
+
+PARTITIONS = 8
+RETENTION_GB = 2.0
+# A trade's bytes in the log, uncompressed, generously: what sizes the retention of a run that is verified.
+TRADE_BYTES = 64
+_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunPlan:
+    """What one run of the demo needs to know, settings apart.
+
+    symbols      names that ingest subscribes to
+    universe     how many symbols the generator has
+    feed_port    the generator's WebSocket and manifest
+    public_port  the page and the API
+    """
+
+    feed: str
+    duration_s: float | None
+    symbols: tuple[str, ...]
+    universe: int
+    feed_port: int
+    public_port: int
+    retention_gb: float
+
+    @property
+    def generator_url(self) -> str:
+        """The generator's HTTP address."""
+        return f"http://127.0.0.1:{self.feed_port}"
+
+    @property
+    def page_url(self) -> str:
+        """Where a person looks."""
+        return f"http://127.0.0.1:{self.public_port}/"
+
+    @property
+    def stream_url(self) -> str:
+        """Where clients connect."""
+        return f"ws://127.0.0.1:{self.public_port}/v1/stream"
+
+
+def parse_duration(text: str) -> float | None:
+    """Seconds in `90`, `30s`, `2m` or `1h`; None for no text. Raises SettingError."""
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if match is None or float(match[1]) <= 0:
+        raise SettingError("--for", f"is {text!r}; write a time such as 30s, 2m or 1h")
+    return float(match[1]) * _UNITS_S[match[2] or "s"]
+
+
+def retention_gb(rate: float, duration_s: float | None) -> float:
+    """Bytes that the log keeps: the demo's 2 GB, or twice what a run of known length makes if that is more."""
+    return max(RETENTION_GB, (duration_s or 0.0) * rate * 2 * TRADE_BYTES / 1e9)
+
+
+def service_programs(
+    settings: DemoSettings,
+    plan: RunPlan,
+    addresses: Addresses,
+    state: Path,
+    ui_dir: Path | None,
+    env: Mapping[str, str],
+) -> list[ServiceProgram]:
+    """All services of the run, the feed first."""
+    base = {**env, **addresses.env(), **_variables(feed=plan.feed, http_port=0, calendar=settings.calendar)}
+    programs = []
+    if settings.source == "generator":
+        programs.append(
+            ServiceProgram(name="generator", module="generator", env={**base, **_generator(settings, plan)})
+        )
+    for shard in range(settings.shards):
+        name = "ingest" if settings.shards == 1 else f"ingest-{shard}"
+        programs.append(
+            ServiceProgram(name=name, module="ingest", env={**base, **_ingest(settings, plan, shard, state)})
+        )
+    programs.append(ServiceProgram(name="recorder", module="recorder", env=base))
+    mds = _variables(public_port=plan.public_port, **({"ui_dir": ui_dir} if ui_dir else {}))
+    programs.append(ServiceProgram(name="mds", module="mds", env={**base, **mds}))
+    return programs
+
+
+def _generator(settings: DemoSettings, plan: RunPlan) -> dict[str, str]:
+    return _variables(
+        rate=settings.rate,
+        symbols=plan.universe,
+        seed=settings.seed,
+        feed_port=plan.feed_port,
+        fault=",".join(settings.fault),
+    )
+
+
+def _ingest(settings: DemoSettings, plan: RunPlan, shard: int, state: Path) -> dict[str, str]:
+    generated = settings.source == "generator"
+    return _variables(
+        symbols=",".join(plan.symbols),
+        shard=f"{shard}/{settings.shards}",
+        source=settings.source,
+        finnhub_url=f"ws://127.0.0.1:{plan.feed_port}" if generated else settings.finnhub_url,
+        finnhub_api_key=f"demo-{shard}" if generated else settings.finnhub_api_key,
+        spool_dir=state / "spool" / plan.feed / str(shard),
+    )
+
+
+def _variables(**values: object) -> dict[str, str]:
+    return {f"MARKETFEED_{name.upper()}": str(value) for name, value in values.items()}
