@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
@@ -37,10 +38,13 @@ class ChildDied(MarketfeedError):
 
     def __init__(self, name: str, code: int, last_words: str, log: Path) -> None:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        # What somebody said before being killed has nothing to do with it, unless it sounds like trouble.
+        last_words = "" if code < 0 and not _TELLING.search(last_words) else last_words
         said = f"; it said: {last_words}" if last_words else ""
         super().__init__(f"{name} {how}{said} (log: {log})")
         self.name = name
         self.code = code
+        self.how = how
         self.log = log
 
 
@@ -179,7 +183,21 @@ def last_words(log: Path) -> str:
             lines = file.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    lines = [line.strip() for line in lines if line.strip()]
+    lines = [_sentence(line.strip()) for line in lines if line.strip()]
     telling = [line for line in lines[-40:] if _TELLING.search(line) and not line.startswith("at ")]
     chosen = telling[-1] if telling else (lines[-1] if lines else "")
     return chosen[:GIST_CHARS_MAX]
+
+
+def _sentence(line: str) -> str:
+    """What a service's JSON line says, for people; any other line as it is."""
+    if not line.startswith("{"):
+        return line
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return line
+    said = {name: value for name, value in record.items() if name not in ("ts", "level", "service", "logger")}
+    event = str(said.pop("event", ""))
+    level = "error: " if record.get("level") == "error" else ""
+    return f"{level}{event} {' '.join(f'{name}={value}' for name, value in said.items())}".strip()

@@ -74,10 +74,12 @@ class Supervised:
                 return
             if end.code == WRONG_SETTING:
                 raise SettingError(self.name, str(end))
-            failures = 0 if time.monotonic() - started_s > STEADY_S else failures + 1
-            if str(end) != said:
-                said = str(end)
-                self._say(f"{said}; starting it again")
+            if steady := time.monotonic() - started_s > STEADY_S:
+                said = ""
+            failures = 0 if steady else failures + 1
+            if end.how != said:
+                said = end.how
+                self._say(f"{end}; starting it again")
             self.restarts += 1
             await asyncio.sleep(backoff_s(failures, PAUSE_S_MIN, PAUSE_S_MAX, jitter))
 
