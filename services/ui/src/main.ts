@@ -1,0 +1,160 @@
+/**
+ * Puts the page together. Messages change the model at once; the page is drawn from the model in animation frames, at most
+ * ten times a second, so that a fast feed costs no more than a slow one.
+ */
+
+import * as api from './api';
+import { StreamClient, type Socket } from './client';
+import { Model } from './model';
+import type { SymbolEntry } from './protocol';
+import { ServerClock } from './time';
+import { DayView } from './view/day';
+import { element, setText } from './view/dom';
+import { FrameView } from './view/frame';
+import { QuoteView } from './view/quote';
+import { Search } from './view/search';
+
+const DRAW_EVERY_MS = 100;
+const TICK_MS = 100;
+const SYMBOLS_RETRY_MS = 2_000;
+const REFRESH_MS = 30_000;
+
+const clock = new ServerClock();
+const model = new Model(clock);
+const day = new DayView();
+const quote = new QuoteView();
+const frame = new FrameView(() => day.chart.recolour());
+const search = new Search(select, () => void loadSymbols());
+
+let dirty = true;
+let drawnMs = 0;
+let dateSeen = '';
+
+const client = new StreamClient(
+  {
+    open: () => new WebSocket(api.streamAddress()) as Socket,
+    nowMs: () => Date.now(),
+    random: Math.random,
+    after: (ms, run) => {
+      const timer = setTimeout(run, ms);
+      return () => clearTimeout(timer);
+    },
+  },
+  {
+    link: (link) => {
+      model.link = link;
+      dirty = true;
+      if (link.state === 'open') void loadConfig();
+    },
+    message: (message) => {
+      if (model.apply(message, Date.now())) dirty = true;
+      followTheDate();
+    },
+    resumeFrom: () => model.resumeFrom(clock.at(Date.now())),
+  },
+  clock,
+);
+
+function select(symbol: string): void {
+  const url = new URL(location.href);
+  if (url.searchParams.get('symbol') !== symbol) {
+    url.searchParams.set('symbol', symbol);
+    history.pushState(null, '', url);
+  }
+  show(symbol);
+}
+
+function show(symbol: string): void {
+  if (symbol === model.symbol) return;
+  model.choose(symbol);
+  dateSeen = '';
+  day.chart.choose('1D');
+  client.select(symbol);
+  dirty = true;
+}
+
+/** A new trade date brings new session bounds, and where the day is the chart a new chart. */
+function followTheDate(): void {
+  const date = model.quote?.day.date ?? '';
+  if (date === '' || date === dateSeen) return;
+  const rolled = dateSeen !== '';
+  dateSeen = date;
+  if (!rolled) return;
+  void loadConfig();
+  if (model.config?.calendar !== '24x7') {
+    model.complete = false;
+    client.refresh();
+  }
+}
+
+async function loadConfig(): Promise<void> {
+  const config = await api.config();
+  if (config === null) return;
+  const first = model.config === null;
+  model.config = config;
+  // The first subscription may have gone out before the calendar was known.
+  if (first && config.calendar === '24x7' && model.ready) client.refresh();
+  dirty = true;
+}
+
+async function loadSymbols(): Promise<SymbolEntry[]> {
+  const entries = (await api.symbols()) ?? [];
+  search.setEntries(entries);
+  return entries;
+}
+
+/** The symbol of the address, else the first one that has a price; waits for the feed if there is none yet. */
+async function chooseFirst(): Promise<void> {
+  const wanted = new URL(location.href).searchParams.get('symbol');
+  if (wanted) {
+    show(wanted);
+    return;
+  }
+  const entries = await loadSymbols();
+  const first = entries.find((entry) => entry.price !== null) ?? entries[0];
+  if (model.symbol !== null) return;
+  if (!first) {
+    setTimeout(() => void chooseFirst(), SYMBOLS_RETRY_MS);
+    return;
+  }
+  const url = new URL(location.href);
+  url.searchParams.set('symbol', first.symbol);
+  history.replaceState(null, '', url);
+  show(first.symbol);
+}
+
+function draw(): void {
+  requestAnimationFrame(draw);
+  const nowMs = Date.now();
+  if (!dirty || nowMs - drawnMs < DRAW_EVERY_MS) return;
+  dirty = false;
+  drawnMs = nowMs;
+  quote.draw(model, nowMs);
+  frame.draw(model, nowMs);
+  day.draw(model);
+}
+
+function tick(): void {
+  const nowMs = Date.now();
+  quote.drawAge(model, nowMs);
+  frame.draw(model, nowMs);
+}
+
+async function start(): Promise<void> {
+  setText(element('symbol'), '');
+  window.addEventListener('popstate', () => void chooseFirst());
+  window.addEventListener('online', () => client.hurry());
+  document.addEventListener('visibilitychange', () => {
+    if (!document.hidden) client.hurry();
+  });
+  setInterval(tick, TICK_MS);
+  setInterval(() => {
+    if (model.ready && !model.complete && model.link.state === 'open') client.refresh();
+  }, REFRESH_MS);
+  requestAnimationFrame(draw);
+  await loadConfig();
+  client.start();
+  await chooseFirst();
+}
+
+void start();
