@@ -50,16 +50,28 @@ class SendClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class Predecessor:
+    """The symbols that another process' `epoch` was the last to be live for, and what its last `Alive` said (ns)."""
+
+    epoch: int
+    symbols: tuple[str, ...]
+    watermark: int
+    lateness_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class TakeOver:
     """Stop publishing `symbols` under older epochs and buffer them; append `Takeover(epoch, …)` to their partitions.
 
     With `reconcile`: read back up to the markers, publish the difference, then call `went_live`. Without: it is our
-    own order, call `went_live` at once and go on under the new epoch.
+    own order, call `went_live` at once and go on under the new epoch. `predecessors` were live for these symbols before
+    (those that nobody held are left out): where a gap begins, and what the watermark must not fall below.
     """
 
     epoch: int
     symbols: tuple[str, ...]
     reconcile: bool
+    predecessors: tuple[Predecessor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +130,6 @@ class SendWatermark:
 Action = (
     SendClaim | TakeOver | Withdraw | KeepBuffer | Yield | SendPreparing | SendAlive | RepeatTakeover | SendWatermark
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Predecessor:
-    """The symbols that another process' `epoch` was the last to be live for, and what its last `Alive` said (ns)."""
-
-    epoch: int
-    symbols: tuple[str, ...]
-    watermark: int
-    lateness_ns: int
 
 
 @dataclass(slots=True)
@@ -192,20 +194,6 @@ class Claimant:
     def live_epochs(self) -> dict[int, frozenset[str]]:
         """The symbols that are published, by the epoch they are published under."""
         return {epoch: frozenset(held.symbols) for epoch, held in self._holdings.items() if held.live}
-
-    def predecessors(self, symbols: Iterable[str]) -> list[Predecessor]:
-        """Who was last to be live for these symbols, other than this process; symbols that nobody held are left out."""
-        nameless = [e for e, o in self._others.items() if o.symbols is None and o.live and o.shard == self.shard]
-        fallback = max(nameless, default=-1)
-        found: dict[int, list[str]] = {}
-        for symbol in symbols:
-            epoch = max(self._ever_live.get(symbol, -1), fallback)
-            if epoch in self._others:
-                found.setdefault(epoch, []).append(symbol)
-        return [
-            Predecessor(epoch, tuple(names), self._others[epoch].watermark, self._others[epoch].lateness_ns)
-            for epoch, names in sorted(found.items())
-        ]
 
     # What the caller reports
 
@@ -329,6 +317,20 @@ class Claimant:
 
     # Ourselves
 
+    def _predecessors(self, symbols: Iterable[str]) -> tuple[Predecessor, ...]:
+        """Who was last to be live for these symbols, if it was not this process."""
+        nameless = [e for e, o in self._others.items() if o.symbols is None and o.live and o.shard == self.shard]
+        fallback = max(nameless, default=-1)
+        found: dict[int, list[str]] = {}
+        for symbol in symbols:
+            epoch = max(self._ever_live.get(symbol, -1), fallback)
+            if epoch in self._others:
+                found.setdefault(epoch, []).append(symbol)
+        return tuple(
+            Predecessor(epoch, tuple(names), self._others[epoch].watermark, self._others[epoch].lateness_ns)
+            for epoch, names in sorted(found.items())
+        )
+
     def _held(self) -> set[str]:
         return set().union(*(holding.symbols for holding in self._holdings.values()))
 
@@ -365,7 +367,8 @@ class Claimant:
         self._remove(symbols)
         self._displaced -= symbols
         self._holdings[offset] = _Holding(symbols, now_s)
-        self._actions.append(TakeOver(offset, tuple(sorted(symbols)), reconcile))
+        names = tuple(sorted(symbols))
+        self._actions.append(TakeOver(offset, names, reconcile, self._predecessors(names)))
 
     def _challenged(self, challenger: int, claimed: set[str]) -> None:
         """Another process claims symbols of ours, with a higher epoch as it comes later in the log."""
@@ -402,14 +405,19 @@ class Claimant:
                 continue
             if holding.live:
                 self._actions.append(RepeatTakeover(epoch, tuple(sorted(holding.symbols))))
-                holding.repeat_s = now_s + TAKEOVER_EVERY_S
+                holding.repeat_s = _next(holding.repeat_s, now_s, TAKEOVER_EVERY_S)
             else:
                 self._actions.append(SendPreparing(epoch))
-                holding.repeat_s = now_s + ALIVE_EVERY_S
+                holding.repeat_s = _next(holding.repeat_s, now_s, ALIVE_EVERY_S)
         live = tuple(sorted(epoch for epoch, holding in self._holdings.items() if holding.live))
         if live and now_s >= self._watermark_s:
             self._actions.append(SendWatermark(live))
-            self._watermark_s = now_s + WATERMARK_EVERY_S
+            self._watermark_s = _next(self._watermark_s, now_s, WATERMARK_EVERY_S)
         if live and now_s >= self._alive_s:
             self._actions.append(SendAlive(live))
-            self._alive_s = now_s + ALIVE_EVERY_S
+            self._alive_s = _next(self._alive_s, now_s, ALIVE_EVERY_S)
+
+
+def _next(due_s: float, now_s: float, every_s: float) -> float:
+    """The next due time on a steady beat; a missed beat is left out."""
+    return due_s + every_s if now_s < due_s + every_s else now_s + every_s

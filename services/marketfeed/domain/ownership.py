@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -135,12 +136,17 @@ class _Learning:
 
 @dataclass(slots=True, eq=False)
 class _Counted:
-    """A record's share in the next `TapeTrades`; `chosen` are the positions that count, None for all."""
+    """A record's share in the next `TapeTrades`: ids of its dictionary, and which positions count (None: all)."""
 
     record: Logged
     body: TradesRecord
-    symbol_id: Int64Array
+    ids: Int64Array
     chosen: npt.NDArray[np.intp] | None
+    count: int
+
+    def of(self, column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What counts of a column of the record."""
+        return column if self.chosen is None else column[self.chosen]
 
 
 class PartitionReader:
@@ -302,9 +308,9 @@ class PartitionReader:
             self.skipped_seqs += body.first_seq - seen - 1
         if chosen is not None and not len(chosen):
             return None
-        index = trades.symbol_index if chosen is None else trades.symbol_index[chosen]
-        self.counted += len(index)
-        return _Counted(record, body, ids[index], chosen)
+        counted = count if chosen is None else len(chosen)
+        self.counted += counted
+        return _Counted(record, body, ids, chosen, counted)
 
     def _note_uncounted(self, learning: _Learning, event_ts: Int64Array, ids: Int64Array) -> None:
         self.ignored_learning += len(event_ts)
@@ -397,56 +403,51 @@ class PartitionReader:
 def _flush(counted: list[_Counted], events: list[TapeEvent]) -> None:
     """Join the counted shares of neighbouring records into one event."""
     if counted:
-        events.append(_join(counted) if len(counted) > 1 else _single(counted[0]))
+        events.append(_join(counted))
         counted.clear()
 
 
-def _single(share: _Counted) -> TapeTrades:
-    record, body, chosen = share.record, share.body, share.chosen
-    trades = body.trades
-    count = len(share.symbol_id)
-    return TapeTrades(
-        record.partition,
-        record.offset,
-        record.offset,
-        share.symbol_id,
-        trades.event_ts if chosen is None else trades.event_ts[chosen],
-        trades.price if chosen is None else trades.price[chosen],
-        trades.size if chosen is None else trades.size[chosen],
-        np.full(count, record.offset, np.int64),
-        np.arange(count, dtype=np.int64) if chosen is None else chosen.astype(np.int64, copy=False),
-        trades.condition_sets,
-        trades.condition_index if chosen is None else trades.condition_index[chosen],
-        body.received_ts,
-        record.append_ts,
-    )
-
-
 def _join(counted: list[_Counted]) -> TapeTrades:
-    parts = [_single(share) for share in counted]
-    sets, condition_index = _join_conditions(parts)
+    first, last = counted[0].record, counted[-1].record
+    counts = [share.count for share in counted]
+    symbol_id = np.empty(sum(counts), np.int64)
+    index = np.empty(len(symbol_id), np.int64)
+    start = 0
+    for share in counted:
+        end = start + share.count
+        # "clip" lets numpy write straight into the slice; indices were checked when the record was decoded.
+        np.take(share.ids, share.of(share.body.trades.symbol_index), out=symbol_id[start:end], mode="clip")
+        index[start:end] = np.arange(share.count) if share.chosen is None else share.chosen
+        start = end
+    sets, condition_index = _join_conditions(counted)
     return TapeTrades(
-        parts[0].partition,
-        parts[0].first_offset,
-        parts[-1].last_offset,
-        np.concatenate([p.symbol_id for p in parts]),
-        np.concatenate([p.event_ts for p in parts]),
-        np.concatenate([p.price for p in parts]),
-        np.concatenate([p.size for p in parts]),
-        np.concatenate([p.offset for p in parts]),
-        np.concatenate([p.index for p in parts]),
+        first.partition,
+        first.offset,
+        last.offset,
+        symbol_id,
+        _joined([share.of(share.body.trades.event_ts) for share in counted]),
+        _joined([share.of(share.body.trades.price) for share in counted]),
+        _joined([share.of(share.body.trades.size) for share in counted]),
+        np.repeat(np.array([share.record.offset for share in counted], np.int64), counts),
+        index,
         sets,
         condition_index,
-        max(p.received_ts for p in parts),
-        max(p.append_ts for p in parts),
+        max(share.body.received_ts for share in counted),
+        max(share.record.append_ts for share in counted),
     )
 
 
-def _join_conditions(parts: Sequence[TapeTrades]) -> tuple[tuple[Conditions, ...], UInt32Array]:
+def _joined(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _join_conditions(counted: Sequence[_Counted]) -> tuple[tuple[Conditions, ...], UInt32Array]:
     joint: dict[Conditions, int] = {}
     indexes = []
-    for part in parts:
-        places = [joint.setdefault(codes, len(joint)) for codes in part.condition_sets]
+    for share in counted:
+        trades = share.body.trades
+        index = share.of(trades.condition_index)
+        places = [joint.setdefault(codes, len(joint)) for codes in trades.condition_sets]
         unmoved = places == list(range(len(places)))
-        indexes.append(part.condition_index if unmoved else np.array(places, np.uint32)[part.condition_index])
-    return tuple(joint), np.concatenate(indexes)
+        indexes.append(index if unmoved else np.array(places, np.uint32)[index])
+    return tuple(joint), _joined(indexes)

@@ -1,0 +1,75 @@
+"""Event time of an owner: watermark, lateness, plausibility and gaps."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marketfeed.domain.log import Gap
+from marketfeed.domain.trades import NANOS
+from marketfeed.domain.watermarks import AckedWatermark, WatermarkClock, gap, plausible
+
+T0 = 1_700_000_000 * NANOS
+STAMPS = st.lists(st.integers(T0, T0 + 1000), max_size=10)
+
+
+@settings(max_examples=80)
+@given(st.lists(STAMPS, max_size=8))
+def test_the_watermark_is_the_highest_stamp_however_batches_are_cut(batches: list[list[int]]) -> None:
+    """Value and lateness depend on the order of trades alone."""
+    clock = WatermarkClock()
+    for batch in batches:
+        clock.accept(np.array(batch, np.int64), T0)
+    arrived = [stamp for batch in batches for stamp in batch]
+    highest = late = 0
+    for stamp in arrived:
+        highest = max(highest, stamp)
+        late = max(late, highest - stamp)
+    assert clock.value == highest
+    assert clock.lateness_ns(T0) == late
+
+
+def test_a_ping_moves_the_watermark_less_five_seconds() -> None:
+    """Silence with a ping is information; it never pulls the watermark back."""
+    clock = WatermarkClock()
+    clock.ping(T0)
+    assert clock.value == T0 - 5 * NANOS
+    clock.accept(np.array([T0], np.int64), T0)
+    clock.ping(T0 + 2 * NANOS)
+    assert clock.value == T0
+    clock.raise_to(T0 + 1)
+    clock.raise_to(5)
+    assert clock.value == T0 + 1
+
+
+def test_lateness_is_forgotten_after_fifteen_minutes() -> None:
+    """The greatest lateness is that of the last 15 minutes, to the minute."""
+    clock = WatermarkClock()
+    clock.accept(np.array([T0, T0 - 700], np.int64), T0)
+    clock.accept(np.array([T0 - 300], np.int64), T0 + 600 * NANOS)
+    assert clock.lateness_ns(T0 + 899 * NANOS) == 700
+    assert clock.lateness_ns(T0 + 1000 * NANOS) == 300
+    assert clock.lateness_ns(T0 + 1700 * NANOS) == 0
+
+
+def test_stamps_far_ahead_or_a_day_old_are_not_plausible() -> None:
+    """More than 5 s ahead or 24 h old is quarantined by whoever asks."""
+    stamps = np.array([T0 + 5 * NANOS, T0 + 5 * NANOS + 1, T0 - 86_400 * NANOS, T0 - 86_400 * NANOS - 1], np.int64)
+    assert plausible(stamps, T0).tolist() == [True, False, True, False]
+
+
+def test_the_acknowledged_watermark_is_the_slowest_partitions() -> None:
+    """Only what every partition has acknowledged may be told in `Alive`."""
+    acked = AckedWatermark([0, 1])
+    acked.acked(0, T0)
+    assert acked.value == 0
+    acked.acked(1, T0 - 1)
+    acked.acked(1, T0 - 2)
+    assert acked.value == T0 - 1
+
+
+def test_a_gap_reaches_from_below_the_watermark_to_the_first_stamp() -> None:
+    """It never ends before it begins, and there is none where nothing was known."""
+    assert gap(("A",), T0, 10, T0 + 50, "restart", 2) == Gap(("A",), T0 - 10, T0 + 50, "restart", 2)
+    assert gap(("A",), T0, 10, T0 - 50, "restart") == Gap(("A",), T0 - 10, T0 - 10, "restart")
+    assert gap(("A",), 0, 10, T0, "restart") is None
+    assert gap((), T0, 10, T0, "restart") is None
