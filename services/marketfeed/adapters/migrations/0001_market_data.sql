@@ -99,15 +99,18 @@ CREATE TABLE day_partition (
 );
 
 -- How far a feed's log is in these tables: the first offset not applied yet. Written in the transaction that applies.
--- rolled_offset: changes of bar_1s from this offset on may still be missing in the roll-ups.
--- published_offset: changes from this offset on may still be missing in <feed>.bars.
+-- rolled_offset: changes of bar_1s from this offset on, of bars that start at rolled_from_s (Unix seconds) or later, may
+--   still be missing in the roll-ups.
+-- published_offset, published_from_s: the same for <feed>.bars.
 CREATE TABLE checkpoint (
     feed             text NOT NULL,
     partition        integer NOT NULL,
     topic_id         text NOT NULL,
     next_offset      bigint NOT NULL,
     rolled_offset    bigint NOT NULL,
+    rolled_from_s    bigint NOT NULL,
     published_offset bigint NOT NULL,
+    published_from_s bigint NOT NULL,
     append_ts        bigint NOT NULL,   -- LogAppendTime of the newest record applied
     updated_at       timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (feed, partition)
@@ -146,6 +149,8 @@ CREATE TABLE gap (
     symbol_ids integer[] NOT NULL,
     PRIMARY KEY (feed, partition, log_offset, reason)
 );
+
+CREATE INDEX gap_to_ts ON gap (feed, to_ts);
 
 -- What could not be used, with the reason; bounded by age.
 CREATE TABLE quarantine (

@@ -10,6 +10,7 @@ from marketfeed.adapters.postgres.store import DayBar, PostgresStore, SymbolRow
 from marketfeed.adapters.postgres.writer import (
     Advance,
     GapRow,
+    Progress,
     QuarantineRow,
     StoreTransaction,
     StoreWriter,
@@ -25,6 +26,7 @@ __all__ = [
     "DayBar",
     "GapRow",
     "PostgresStore",
+    "Progress",
     "QuarantineRow",
     "StoreTransaction",
     "StoreWriter",

@@ -27,7 +27,7 @@ _AGGREGATES = {
     "size_scale": "max(x.size_scale)",
     "trades": "sum(x.trades)::bigint",
     "revision": "sum(x.revision)::integer",
-    "incomplete": "bool_or(x.incomplete)",
+    "incomplete": "bool_or(x.incomplete)",  # or a gap touches the bucket, see below
     "rules": "max(x.rules)",
     "source": "min(x.source)",
     "first_offset": "min(x.first_offset)",
@@ -35,6 +35,12 @@ _AGGREGATES = {
     "changed_offset": "max(x.changed_offset)",
 }
 _STATE = "CASE WHEN k.final THEN 3 WHEN NOT k.closed THEN 0 WHEN a.revision > 0 THEN 2 ELSE 1 END"
+
+# A gap makes a bucket incomplete also where there is no finer bar.
+_INCOMPLETE = """a.incomplete OR EXISTS (
+        SELECT FROM gap g WHERE g.feed = $6 AND g.to_ts >= extract(epoch FROM k.start)::int8 * 1000000000
+        AND g.from_ts < extract(epoch FROM k.stop)::int8 * 1000000000 AND k.symbol_id = ANY (g.symbol_ids)
+    )"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +68,8 @@ def _statement(table: str, below: str) -> str:
             return "k.start"
         if name == "state":
             return _STATE
+        if name == "incomplete":
+            return _INCOMPLETE
         return f"{'f' if name in _FIRST else 'l' if name in _LAST else 'a'}.{name}"
 
     values = ", ".join(value(name) for name in COLUMN_NAMES)
@@ -92,8 +100,8 @@ _STATEMENTS = {
 }
 
 
-async def recompute(connection: Any, interval_s: int, buckets: Buckets) -> None:
-    """Make the buckets of an interval (60, 3600 or 86400: trading day) anew from the level below."""
+async def recompute(connection: Any, feed: str, interval_s: int, buckets: Buckets) -> None:
+    """Make a feed's buckets of an interval (60, 3600 or 86400: trading day) anew from the level below."""
     if len(buckets):
         await connection.execute(
             _STATEMENTS[interval_s],
@@ -102,4 +110,5 @@ async def recompute(connection: Any, interval_s: int, buckets: Buckets) -> None:
             buckets.end_s.tolist(),
             buckets.closed.tolist(),
             buckets.final.tolist(),
+            feed,
         )

@@ -21,7 +21,9 @@ class CheckpointRow:
     partition: int
     next_offset: int
     rolled_offset: int
+    rolled_from_s: int
     published_offset: int
+    published_from_s: int
     append_ts: int
 
 
@@ -73,8 +75,7 @@ ORDER BY o.partition, o.symbol_id, o.from_offset DESC
 async def read_checkpoint(connection: Any, feed: str) -> tuple[str, dict[int, CheckpointRow]]:
     """(topic id, rows by partition); ("", {}) for a feed that was never recorded."""
     rows = await connection.fetch(
-        "SELECT partition, topic_id, next_offset, rolled_offset, published_offset, append_ts"
-        " FROM checkpoint WHERE feed = $1 ORDER BY partition",
+        f"SELECT topic_id, {', '.join(CheckpointRow.__slots__)} FROM checkpoint WHERE feed = $1 ORDER BY partition",
         feed,
     )
     found = {r["partition"]: CheckpointRow(*(r[name] for name in CheckpointRow.__slots__)) for r in rows}

@@ -172,6 +172,19 @@ class PostgresStore:
                 from_s.tolist(),
             )
 
+    async def read_changed(self, symbol_id: Int64Array, from_s: Int64Array, from_offset: Int64Array) -> StoredBars:
+        """1 s bars, per symbol, that start at or after `from_s` and changed at or after `from_offset`."""
+        async with self._reading() as connection:
+            return await bar_tables.fetch_bars(
+                connection,
+                f"SELECT {READ_COLUMNS} FROM unnest($1::int[], $2::int8[], $3::int8[]) AS k (symbol_id, from_s, at)"
+                " JOIN bar_1s b ON b.symbol_id = k.symbol_id AND b.start >= to_timestamp(k.from_s)"
+                " WHERE b.changed_offset >= k.at ORDER BY b.symbol_id, b.start",
+                symbol_id.tolist(),
+                from_s.tolist(),
+                from_offset.tolist(),
+            )
+
     async def read_gaps(self, feed: str, from_ts: int, to_ts: int) -> list[TapeGap]:
         """Gaps that touch [from_ts, to_ts], in the order of the log; symbol_id is the store's."""
         async with self._reading() as connection:
@@ -228,7 +241,7 @@ class PostgresStore:
             )
         return [(row["symbol"], row["day"]) for row in rows]
 
-    async def import_bars(self, stored: StoredBars, buckets: Mapping[int, rollups.Buckets]) -> None:
+    async def import_bars(self, feed: str, stored: StoredBars, buckets: Mapping[int, rollups.Buckets]) -> None:
         """Write 1 s bars of a file (replacing rows of the same symbol and second) and recompute the roll-ups of
         `buckets` (by interval, 60 to 86400), in one transaction. symbol_id is the store's. Raises Unavailable."""
         connection = await connect(self._dsn, f"{self._application}-import", synchronous_commit="off")
@@ -241,7 +254,7 @@ class PostgresStore:
                 async with connection.transaction():
                     await bar_tables.upsert_bars(connection, "bar_1s", stored, IMPORT)
                     for interval_s in sorted(buckets):
-                        await rollups.recompute(connection, interval_s, buckets[interval_s])
+                        await rollups.recompute(connection, feed, interval_s, buckets[interval_s])
         finally:
             connection.terminate()
 

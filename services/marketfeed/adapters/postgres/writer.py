@@ -32,18 +32,28 @@ from marketfeed.domain.trades import Conditions, Float64Array, Int64Array
 from marketfeed.wire.copy_binary import Field, encode_rows
 
 _CHECKPOINT = """
-UPDATE checkpoint c SET next_offset = n.next_offset, rolled_offset = n.rolled_offset,
-       published_offset = greatest(c.published_offset, n.published_offset),
-       append_ts = greatest(c.append_ts, n.append_ts), updated_at = now()
-FROM unnest($3::int[], $4::int8[], $5::int8[], $6::int8[], $7::int8[], $8::int8[])
-     AS n (partition, expected, next_offset, rolled_offset, published_offset, append_ts)
+UPDATE checkpoint c SET next_offset = n.next_offset, append_ts = greatest(c.append_ts, n.append_ts), updated_at = now()
+FROM unnest($3::int[], $4::int8[], $5::int8[], $6::int8[]) AS n (partition, expected, next_offset, append_ts)
 WHERE c.feed = $1 AND c.topic_id = $2 AND c.partition = n.partition AND c.next_offset = n.expected
 """
-_FINAL = """
-UPDATE bar_1s b SET state = 3
-FROM unnest($1::int[], $2::int8[], $3::int8[]) AS k (symbol_id, from_s, to_s)
-WHERE b.symbol_id = k.symbol_id AND b.start >= to_timestamp(k.from_s) AND b.start < to_timestamp(k.to_s)
-  AND b.state <> 3
+_PROGRESS = """
+UPDATE checkpoint c SET rolled_offset = n.rolled_offset, rolled_from_s = n.rolled_from_s,
+       published_offset = n.published_offset, published_from_s = n.published_from_s
+FROM unnest($2::int[], $3::int8[], $4::int8[], $5::int8[], $6::int8[])
+     AS n (partition, rolled_offset, rolled_from_s, published_offset, published_from_s)
+WHERE c.feed = $1 AND c.partition = n.partition
+"""
+_INCOMPLETE = """
+UPDATE bar_1s b SET incomplete = true, changed_offset = k.at
+FROM unnest($1::int[], $2::int8[], $3::int8[], $4::int8[]) AS k (symbol_id, from_s, until_s, at)
+WHERE b.symbol_id = k.symbol_id AND b.start >= to_timestamp(k.from_s) AND b.start < to_timestamp(k.until_s)
+  AND NOT b.incomplete
+"""
+_SETTLE = """
+UPDATE {table} b SET state = CASE WHEN b.start < to_timestamp(k.final_s) THEN 3 WHEN b.revision > 0 THEN 2 ELSE 1 END
+FROM unnest($1::int[], $2::int8[], $3::int8[], $4::int8[]) AS k (symbol_id, from_s, closed_s, final_s)
+WHERE b.symbol_id = k.symbol_id AND b.start >= to_timestamp(k.from_s) AND b.start < to_timestamp(k.closed_s)
+  AND b.state <> CASE WHEN b.start < to_timestamp(k.final_s) THEN 3 WHEN b.revision > 0 THEN 2 ELSE 1 END
 """
 _OLDER = (
     f"SELECT {READ_COLUMNS} FROM bar_1s b JOIN unnest($1::int[], $2::int8[]) AS k (symbol_id, start_s)"
@@ -65,14 +75,23 @@ _TRADE_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """A partition's step from `expected` to `next_offset`; the rest as in the table `checkpoint`."""
+    """A partition's step from `expected` to `next_offset`, and the newest LogAppendTime in between."""
 
     partition: int
     expected: int
     next_offset: int
-    rolled_offset: int
-    published_offset: int
     append_ts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far what follows from the bars has come; see the table `checkpoint`."""
+
+    partition: int
+    rolled_offset: int
+    rolled_from_s: int
+    published_offset: int
+    published_from_s: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +222,9 @@ class StoreWriter:
                 for table in ("owner", "epoch_state", "checkpoint"):
                     await self.connection.execute(f"DELETE FROM {table} WHERE feed = $1", self.feed)
             await self.connection.execute(
-                "INSERT INTO checkpoint"
-                " (feed, partition, topic_id, next_offset, rolled_offset, published_offset, append_ts)"
-                " SELECT $1, p, $2, 0, 0, 0, 0 FROM unnest($3::int[]) AS p ON CONFLICT DO NOTHING",
+                "INSERT INTO checkpoint (feed, partition, topic_id, next_offset, rolled_offset, rolled_from_s,"
+                " published_offset, published_from_s, append_ts)"
+                " SELECT $1, p, $2, 0, 0, 0, 0, 0, 0 FROM unnest($3::int[]) AS p ON CONFLICT DO NOTHING",
                 self.feed,
                 topic_id,
                 list(partitions),
@@ -219,16 +238,8 @@ class StoreWriter:
         Raises StalePosition if a partition is not where expected, Unavailable if the server is away.
         """
         async with translated(self._dsn), self.connection.transaction():
-            columns = zip(
-                *(
-                    (a.partition, a.expected, a.next_offset, a.rolled_offset, a.published_offset, a.append_ts)
-                    for a in advances
-                ),
-                strict=True,
-            )
-            done = await self.connection.execute(
-                _CHECKPOINT, self.feed, topic_id, *(list(column) for column in columns)
-            )
+            columns = _columns([(a.partition, a.expected, a.next_offset, a.append_ts) for a in advances])
+            done = await self.connection.execute(_CHECKPOINT, self.feed, topic_id, *columns)
             if done != f"UPDATE {len(advances)}":
                 found_id, rows = await read_checkpoint(self.connection, self.feed)
                 expected = Position(topic_id, {a.partition: a.expected for a in advances})
@@ -255,12 +266,26 @@ class StoreTransaction:
 
     async def roll_up(self, interval_s: int, buckets: rollups.Buckets) -> None:
         """Recompute buckets of 60, 3600 or 86400 s; do the finer intervals first."""
-        await rollups.recompute(self._connection, interval_s, buckets)
+        await rollups.recompute(self._connection, self._feed, interval_s, buckets)
 
-    async def finalize(self, symbol_id: Int64Array, from_s: Int64Array, to_s: Int64Array) -> None:
-        """Mark the 1 s bars that start in [from_s, to_s) FINAL, per symbol."""
+    async def note_progress(self, progress: Sequence[Progress]) -> None:
+        """Store how far roll-ups and publishing have come."""
+        rows = [tuple(getattr(p, name) for name in Progress.__slots__) for p in progress]
+        await self._connection.execute(_PROGRESS, self._feed, *_columns(rows))
+
+    async def mark_incomplete(self, spans: Sequence[tuple[int, int, int, int]]) -> None:
+        """Mark stored 1 s bars: (symbol id, from second, until second, offset of the gap's record)."""
+        if spans:
+            await self._connection.execute(_INCOMPLETE, *_columns(spans))
+
+    async def settle(
+        self, interval_s: int, symbol_id: Int64Array, from_s: Int64Array, closed_s: Int64Array, final_s: Int64Array
+    ) -> None:
+        """Give the bars of an interval that start in [from_s, closed_s) the state CLOSED or REVISED, and FINAL if they
+        start before final_s."""
         if len(symbol_id):
-            await self._connection.execute(_FINAL, symbol_id.tolist(), from_s.tolist(), to_s.tolist())
+            columns = (column.tolist() for column in (symbol_id, from_s, closed_s, final_s))
+            await self._connection.execute(_SETTLE.format(table=bar_tables.TABLES[interval_s]), *columns)
 
     async def raise_scales(self, symbol_id: Int64Array, price_scale: Int64Array, size_scale: Int64Array) -> None:
         """Raise the scales of symbols to these, where they are finer."""
@@ -329,3 +354,8 @@ class StoreTransaction:
         body = encode_rows(_TRADE_FIELDS, columns)
         names = [field.name for field in _TRADE_FIELDS]
         await self._connection.copy_to_table("trade", source=BytesIO(body), columns=names, format="binary")
+
+
+def _columns(rows: Sequence[tuple[int, ...]]) -> list[list[int]]:
+    """Rows as columns, the shape that unnest takes."""
+    return [list(column) for column in zip(*rows, strict=True)]
