@@ -46,38 +46,54 @@ class Credits:
     """
 
     def __init__(self, trades: TradeColumns, until_s: float) -> None:
-        self._left = trades
-        self._stamps: Int64Array = np.unique(trades.event_ts)
+        self._held = trades.take(np.argsort(trades.event_ts, kind="stable")) if len(trades) else trades
+        self._open = np.ones(len(trades), np.bool_)
         self._until_s = until_s
+        self._left = len(trades)
         self.spent = 0
 
     def __len__(self) -> int:
-        return len(self._left)
+        return self._left
 
     def spend(self, trades: TradeColumns, now_s: float) -> TradeColumns:
-        """The trades to publish: those given, in their order, less the ones that a credit stands for."""
-        if not len(self._left) or not len(trades):
-            return trades
+        """The trades to publish: those given, in their order, less the ones that a credit stands for.
+
+        Costs nothing while all stamps are newer than the credits', and per credit of an equal stamp otherwise.
+        """
         if now_s >= self._until_s:
-            self._left, self._stamps = no_trades(), np.empty(0, np.int64)
+            self._held, self._left = no_trades(), 0
+        if not self._left or not len(trades):
             return trades
-        suspects = np.isin(trades.event_ts, self._stamps)
-        if not suspects.any():
+        stamps = self._held.event_ts
+        positions = np.flatnonzero((trades.event_ts >= stamps[0]) & (trades.event_ts <= stamps[-1]))
+        first = np.searchsorted(stamps, trades.event_ts[positions], "left")
+        end = np.searchsorted(stamps, trades.event_ts[positions], "right")
+        positions = positions[end > first]
+        near = _spans(*(np.unique(edge[end > first]) for edge in (first, end)))
+        near = near[self._open[near]]
+        if not len(near):
             return trades
-        positions = np.flatnonzero(suspects)
         candidates = trades.take(positions)
-        group, rank = _ranks(concat([candidates, self._left]), len(candidates))
-        mine = group[: len(candidates)]
-        available = np.bincount(group[len(candidates) :], minlength=int(group.max()) + 1)
-        consumed = positions[rank[: len(candidates)] < available[mine]]
-        if not len(consumed):
+        group, rank = _ranks(concat([candidates, self._held.take(near)]), len(candidates))
+        (mine, theirs), (my_rank, their_rank) = ((x[: len(candidates)], x[len(candidates) :]) for x in (group, rank))
+        groups = int(group.max()) + 1
+        matched = my_rank < np.bincount(theirs, minlength=groups)[mine]
+        if not matched.any():
             return trades
-        _, self._left = difference(candidates, self._left)
-        self._stamps = np.unique(self._left.event_ts)
-        self.spent += len(consumed)
+        self._open[near[their_rank < np.bincount(mine[matched], minlength=groups)[theirs]]] = False
+        self.spent += int(matched.sum())
+        self._left -= int(matched.sum())
         keep = np.ones(len(trades), np.bool_)
-        keep[consumed] = False
+        keep[positions[matched]] = False
         return trades.take(keep)
+
+
+def _spans(first: Int64Array, end: Int64Array) -> Int64Array:
+    """All positions of disjoint spans [first, end) given in ascending order."""
+    lengths = end - first
+    before = np.cumsum(lengths) - lengths
+    spans: Int64Array = np.arange(int(lengths.sum())) + np.repeat(first - before, lengths)
+    return spans
 
 
 def _chosen(trades: TradeColumns, mask: npt.NDArray[np.bool_]) -> TradeColumns:
