@@ -22,6 +22,13 @@ exit codes: 0 ended in order (with --for: what was stored equals what was sent),
 2 a setting is wrong
 """
 
+_DEMO_GROUPS = {
+    "feed": {"source", "rate", "symbols", "seed", "fault", "finnhub_url", "finnhub_api_key"},
+    "services": {"shards", "feed", "calendar", "storage_trades"},
+    "page": {"port", "open", "page"},
+    "servers (all three addresses, or none to have them started)": {"state_dir", "kafka", "redis", "postgres"},
+}
+
 
 def stack(argv: Sequence[str]) -> int:
     """`marketfeed stack`: the embedded servers until stopped."""
@@ -39,12 +46,14 @@ def demo(argv: Sequence[str]) -> int:
     """`marketfeed demo`: servers, feed, services, page."""
     parser = argparse.ArgumentParser(
         prog="marketfeed demo",
-        description="Run the whole pipeline on this machine: real Kafka, Valkey and PostgreSQL, a feed, ingest, "
+        description="Run the whole pipeline on this machine: real Kafka, Valkey and PostgreSQL, a feed, ingest,\n"
         "recorder, mds and the live page, each a process of its own. A service that dies is started again.",
         epilog=_DEMO_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_arguments(parser, DemoSettings, skip=SERVICE_FIELDS | {"duration"})
+    every = frozenset(DemoSettings.__dataclass_fields__)
+    for title, names in _DEMO_GROUPS.items():
+        add_arguments(parser, DemoSettings, skip=every - names, title=title)
     parser.add_argument(
         "--for",
         "--duration",

@@ -44,9 +44,9 @@ class Latency(msgspec.Struct):
     away_s_max: float
 
 
-def is_late_on_purpose(size: float) -> bool:
+def is_late_on_purpose(size: float | None) -> bool:
     """Whether the generator sent this trade late or out of order; a few sizes with decimals are taken for such, too."""
-    return size > 0 and repr(size).removesuffix(".0").endswith(_LATE_DIGITS)
+    return bool(size) and repr(size).removesuffix(".0").endswith(_LATE_DIGITS)
 
 
 @dataclass(slots=True)

@@ -94,11 +94,16 @@ def flag(field_name: str) -> str:
     return "--" + field_name.replace("_", "-")
 
 
-def add_arguments(parser: argparse.ArgumentParser, cls: type[Settings], skip: frozenset[str] = frozenset()) -> None:
-    """Give `parser` a flag for every field of `cls`, with meaning, default and variable in its help."""
-    common = parser.add_argument_group("service", "the same for every service")
-    own = parser.add_argument_group("settings")
+def add_arguments(
+    parser: argparse.ArgumentParser, cls: type[Settings], skip: frozenset[str] = frozenset(), title: str = "settings"
+) -> None:
+    """Give `parser` a flag for every field of `cls` not in `skip`, with meaning, default and variable in its help.
+
+    `title` heads the flags of `cls` itself, so that a long list can be given in several groups.
+    """
     base = {f.name for f in dataclasses.fields(Settings)}
+    own = parser.add_argument_group(title)
+    common = parser.add_argument_group("service", "the same for every service") if base - skip else own
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         if field.name in skip:
@@ -188,4 +193,6 @@ def _type_name(kind: Any) -> str:
 def _shown(default: object) -> str:
     if isinstance(default, tuple):
         return ",".join(map(str, default)) or "none"
-    return "none" if default is None else str(default)
+    if isinstance(default, bool):
+        return "yes" if default else "no"
+    return "none" if default in (None, "") else str(default)
