@@ -24,7 +24,7 @@ from marketfeed.local import ports
 from marketfeed.local.children import Children
 from marketfeed.local.prepare import ensure_tables, ensure_topics
 from marketfeed.local.proof import Proof
-from marketfeed.local.run_plan import PARTITIONS, RunPlan, parse_duration, retention_gb, service_programs
+from marketfeed.local.run_plan import PARTITIONS, RunPlan, parse_duration, retention_gb, service_programs, symbols_file
 from marketfeed.local.serve import stop_on_signals
 from marketfeed.local.settings import DemoSettings, TopicsSettings
 from marketfeed.local.stack import Addresses, Stack, open_stack
@@ -64,6 +64,7 @@ async def _start(settings: DemoSettings, view: StatusView, exits: AsyncExitStack
         page = tasks.spawn("page", asyncio.to_thread(_build_page, settings, view))
         servers = await exits.enter_async_context(stack)
         await _prepare(plan, servers.addresses)
+    await asyncio.to_thread(_write_symbols, plan, state)
     programs = service_programs(settings, plan, servers.addresses, state, page.result(), os.environ)
     services = [Supervised(children, program, state, view.say) for program in programs]
     return Demo(settings, plan, state, servers, services, children, view, http, stopping)
@@ -197,6 +198,12 @@ def _symbols(settings: DemoSettings, generated: bool) -> tuple[tuple[str, ...], 
     if unknown := [name for name in names if name not in known]:
         raise SettingError("--symbols", f"the generator has no {unknown[0]}; it has AAPL, MSFT, … and SYM0051, …")
     return names, max(50, 1 + max(known[name] for name in names))
+
+
+def _write_symbols(plan: RunPlan, state: Path) -> None:
+    path = symbols_file(state)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{symbol}\n" for symbol in plan.symbols))
 
 
 async def _prepare(plan: RunPlan, addresses: Addresses) -> None:

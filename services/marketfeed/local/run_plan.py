@@ -72,6 +72,11 @@ def retention_gb(rate: float, duration_s: float | None) -> float:
     return max(RETENTION_GB, (duration_s or 0.0) * rate * 2 * TRADE_BYTES / 1e9)
 
 
+def symbols_file(state: Path) -> Path:
+    """Where the list of symbols is written for ingest: thousands of names do not fit into a variable."""
+    return state / "run" / "symbols.txt"
+
+
 def service_programs(
     settings: DemoSettings,
     plan: RunPlan,
@@ -111,11 +116,11 @@ def _generator(settings: DemoSettings, plan: RunPlan) -> dict[str, str]:
 def _ingest(settings: DemoSettings, plan: RunPlan, shard: int, state: Path) -> dict[str, str]:
     generated = settings.source == "generator"
     return _variables(
-        symbols=",".join(plan.symbols),
+        symbols_file=symbols_file(state),
         shard=f"{shard}/{settings.shards}",
-        source=settings.source,
-        finnhub_url=f"ws://127.0.0.1:{plan.feed_port}" if generated else settings.finnhub_url,
-        finnhub_api_key=f"demo-{shard}" if generated else settings.finnhub_api_key,
+        url=f"ws://127.0.0.1:{plan.feed_port}" if generated else settings.finnhub_url,
+        token=f"demo-{shard}" if generated else settings.finnhub_api_key,
+        retention_gb=plan.retention_gb,
         spool_dir=state / "spool" / plan.feed / str(shard),
     )
 
