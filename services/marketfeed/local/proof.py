@@ -21,7 +21,7 @@ from marketfeed.client.http import HttpClient
 from marketfeed.domain.errors import Unavailable
 from marketfeed.local.children import Child, ChildDied, Children, Program
 from marketfeed.local.probe import Latency
-from marketfeed.local.run_plan import PARTITIONS, RunPlan
+from marketfeed.local.run_plan import RunPlan
 from marketfeed.local.stack import Addresses
 from marketfeed.local.status import Observer, Row
 from marketfeed.local.status_table import StatusView, cpu_table, latency_table
@@ -105,7 +105,7 @@ class Proof:
         return self.state / "run" / "latency.json"
 
     async def _verify(self) -> int:
-        variables = {"feed": self.plan.feed, "partitions": PARTITIONS, "generator_url": self.plan.generator_url}
+        variables = {"feed": self.plan.feed, "generator_url": self.plan.generator_url}
         env = {**os.environ, **self.addresses.env()}
         env |= {f"MARKETFEED_{name.upper()}": str(value) for name, value in variables.items()}
         log = self.state / "logs" / f"verify-{self.plan.feed}.log"

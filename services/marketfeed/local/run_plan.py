@@ -87,6 +87,7 @@ def service_programs(
 ) -> list[ServiceProgram]:
     """All services of the run, the feed first."""
     base = {**env, **addresses.env(), **_variables(feed=plan.feed, http_port=0, calendar=settings.calendar)}
+    recorder = {**base, **_variables(store_trades=settings.store_trades)}
     programs = []
     if settings.source == "generator":
         programs.append(
@@ -97,7 +98,7 @@ def service_programs(
         programs.append(
             ServiceProgram(name=name, module="ingest", env={**base, **_ingest(settings, plan, shard, state)})
         )
-    programs.append(ServiceProgram(name="recorder", module="recorder", env=base))
+    programs.append(ServiceProgram(name="recorder", module="recorder", env=recorder))
     mds = _variables(public_port=plan.public_port, **({"ui_dir": ui_dir} if ui_dir else {}))
     programs.append(ServiceProgram(name="mds", module="mds", env={**base, **mds}))
     return programs

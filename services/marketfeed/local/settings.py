@@ -36,6 +36,9 @@ class DemoSettings(StackSettings):
     feed: str = setting("", "feed id; by default `demo`, and a fresh one for runs with --for")
     duration: str = setting("", "end after this time (30s, 2m, 1h) and prove that nothing was lost; also as --for")
     calendar: str = setting("24x7", "sessions and trade dates", choices=("24x7", "us-equity"))
+    store_trades: str = setting(
+        "none", "keep raw trades in PostgreSQL beside their bars, too", choices=("none", "postgres")
+    )
     open: bool = setting(False, "open the page in a browser")
     page: bool = setting(True, "build and serve the page; no for a run without it")
 
