@@ -29,6 +29,7 @@ class Sent:
     value: bytes
     headers: list[tuple[str, str | bytes | None]]
     on_ack: Callable[[int], None] | None
+    key: bytes | None = None
 
 
 class LogProducer:
@@ -80,9 +81,10 @@ class LogProducer:
         value: bytes,
         headers: Mapping[str, str] | None = None,
         on_ack: Callable[[int], None] | None = None,
+        key: bytes | None = None,
     ) -> None:
         """Send a record; `on_ack` gets its offset. Raises Unavailable after a failure (the record was not taken)."""
-        self.resend(Sent(topic, partition, value, list((headers or {}).items()), on_ack))
+        self.resend(Sent(topic, partition, value, list((headers or {}).items()), on_ack, key))
 
     def resend(self, sent: Sent) -> None:
         """Send what another producer left unacknowledged, bytes, headers and `on_ack` unchanged."""
@@ -132,6 +134,7 @@ class LogProducer:
             self._producer.produce(
                 sent.topic,
                 sent.value,
+                key=sent.key,
                 partition=sent.partition,
                 headers=sent.headers,
                 on_delivery=partial(self._delivered, token),
