@@ -37,12 +37,13 @@ BUILD_TIMEOUT_S = 120.0
 
 
 class PageNotBuilt(MarketfeedError):
-    """The page could not be built; `step` is what failed, `reason` the last words of the tool."""
+    """The page could not be built; `step` is what failed, `reason` its last words, `output` all that it said."""
 
-    def __init__(self, step: str, reason: str) -> None:
+    def __init__(self, step: str, reason: str, output: str = "") -> None:
         super().__init__(f"the page could not be built: {step}: {reason}")
         self.step = step
         self.reason = reason
+        self.output = output
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,8 @@ def _run(command: Sequence[str | Path], folder: Path, tools: NodeTools, timeout_
     except OSError as error:
         raise PageNotBuilt(step, str(error)) from error
     if done.returncode != 0:
-        raise PageNotBuilt(step, _last_words(f"{done.stdout}\n{done.stderr}") or f"exit code {done.returncode}")
+        output = f"{done.stdout}\n{done.stderr}"
+        raise PageNotBuilt(step, _last_words(output) or f"exit code {done.returncode}", output)
     return done.stdout
 
 
@@ -221,6 +223,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         told = (check_ui if arguments.action == "test" else build_ui)(_tell, arguments.root)
     except MarketfeedError as error:
+        if arguments.action == "test" and isinstance(error, PageNotBuilt):
+            sys.stderr.write(error.output)
         sys.stderr.write(f"marketfeed ui: {error}\n")
         return 2 if isinstance(error, SettingError) else 1
     sys.stdout.write(f"{told}\n")

@@ -272,13 +272,14 @@ export class Painter implements ISeriesPrimitive<number> {
   private paintDot(frame: Frame, x: number, y: number): void {
     const { context, ratio } = frame;
     const { palette, live } = this.scene;
-    context.beginPath();
-    context.arc(x, y, 3.5 * ratio, 0, 2 * Math.PI);
     context.fillStyle = live ? palette.line : palette.inkSoft;
-    context.fill();
-    context.lineWidth = 2 * ratio;
-    context.strokeStyle = palette.ground;
-    context.stroke();
+    for (const [radius, alpha] of [[7, 0.18], [3, 1]] as const) {
+      context.globalAlpha = alpha;
+      context.beginPath();
+      context.arc(x, y, radius * ratio, 0, 2 * Math.PI);
+      context.fill();
+    }
+    context.globalAlpha = 1;
   }
 
   private paintHover(frame: Frame): void {

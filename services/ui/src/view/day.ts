@@ -85,10 +85,13 @@ export class DayView {
   private legendParts(model: Model, { group, stepS, hovering, atS }: Legend): HTMLElement[] {
     if (atS === null || model.bars.count === 0) return [];
     const { digits } = model;
-    const when = make('span', this.zone.clock(group?.startS ?? atS), 'when');
-    const zone = make('span', `${this.zone.label(atS)} · ${format.span(stepS)}`);
-    if (!group) return [when, zone, make('span', hovering ? 'no trades' : '')];
-    const parts = [when, zone, ...pairs({
+    const when = make('span', '', 'when');
+    when.append(make('b', this.zone.clock(group?.startS ?? atS)), ` ${this.zone.label(atS)} · ${format.span(stepS)}`);
+    if (!group) {
+      const held = hovering ? model.bars.before(atS) : null;
+      return [when, make('span', held ? `no trades, last ${format.price(held.close, digits)}` : 'no trades')];
+    }
+    const parts = [when, ...pairs({
       O: format.price(group.open, digits),
       H: format.price(group.high, digits),
       L: format.price(group.low, digits),
@@ -139,7 +142,7 @@ export class DayView {
 
 function pairs(values: Readonly<Record<string, string>>): HTMLElement[] {
   return Object.entries(values).map(([name, value]) => {
-    const part = make('span', '');
+    const part = make('span', '', name.toLowerCase());
     part.append(make('i', name), make('b', value));
     return part;
   });
