@@ -2,19 +2,24 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+import numpy as np
 import pytest
 
+from marketfeed.adapters.finnhub import FinnhubSource
 from marketfeed.domain.errors import SettingError
+from marketfeed.domain.intake import Limits, refused
 from marketfeed.generator.app import market_shape, run, start_of
 from marketfeed.generator.settings import GeneratorSettings
 from marketfeed.runtime.health import Health
 from marketfeed.runtime.logs import get_logger
 from marketfeed.runtime.service import ServiceContext
+from marketfeed.wire.finnhub import FrameDecoder
 from marketfeed.wire.manifest import decode_manifest
 
 
@@ -103,6 +108,53 @@ async def test_faults_are_taken_by_http() -> None:
         assert wrong.status == 400
         assert "fire" in (await wrong.json())["error"]
         assert len((await (await client.get("/fault")).json())["faults"]) == 1
+
+
+class Listening:
+    """Keeps what our client of the vendor's protocol hands over."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.decoder = FrameDecoder({name: place for place, name in enumerate(names)})
+        self.opened = 0
+
+    def on_open(self) -> None:
+        self.opened += 1
+
+    def on_frame(self, frame: bytes, received_ts: int) -> None:
+        self.decoder.feed(frame)
+
+    def on_unreadable(self, reason: str, sample: bytes) -> None:
+        assert reason == "oversized_frame"
+
+    def on_lost(self, reason: str) -> None:
+        pass
+
+
+async def test_our_client_finds_the_manifest_among_bad_frames() -> None:
+    """Every kind of bad frame and trade, stamps running backwards: what intake accepts is what the manifest holds."""
+    faults = ("bad:per_s=60", "reversed@0.5+0.5")
+    async with generator(fault=faults) as client, asyncio.timeout(40), asyncio.TaskGroup() as group:
+        names = (await (await client.get("/symbols")).json())["symbols"]
+        listening = Listening(names)
+        source = FinnhubSource(str(client._base_url).replace("http:", "ws:"), "k", listening)
+        source.set_symbols(names)
+        running = group.create_task(source.run())
+        total = np.zeros(len(names), np.int64)
+        rejected = 0
+        stopped = {"rows": 10**9}
+        while total.sum() < stopped["rows"]:
+            await asyncio.sleep(0.05)
+            decoded = listening.decoder.drain()
+            judged = refused(decoded.symbol_id, decoded.stamp_ms, decoded.price, decoded.size, time.time_ns(), Limits())
+            good = np.ones(len(decoded), np.bool_) if judged is None else judged == 0
+            rejected += int((~good).sum()) + len(decoded.rejected)
+            total += np.bincount(decoded.symbol_id[good], minlength=len(names))
+            if total.sum() > 4000 and stopped["rows"] == 10**9:
+                stopped = await (await client.post("/stop")).json()
+        manifest = decode_manifest(await (await client.get("/manifest/bars")).read())
+        assert manifest.rows_of_symbols().tolist() == total.tolist()
+        assert rejected > 40
+        running.cancel()
 
 
 @pytest.mark.parametrize("values", [{"rate": 0.0}, {"symbols": 0}, {"late_share": 2.0}, {"start": "tomorrow"}])

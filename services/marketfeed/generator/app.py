@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -22,6 +23,7 @@ from marketfeed.generator.market import Market, MarketShape
 from marketfeed.generator.pipeline import Feed
 from marketfeed.generator.settings import GeneratorSettings
 from marketfeed.runtime.service import ServiceContext, default_instance
+from marketfeed.runtime.service import main as service_main
 from marketfeed.runtime.tasks import TaskKit
 from marketfeed.wire.manifest import encode_manifest
 
@@ -30,6 +32,11 @@ _KEY_IN_USE_PAUSE_S = 0.3
 _MESSAGE_BYTES_MAX = 4096
 # Connections shown by GET /manifest, the newest; /manifest/bars has all.
 _CONNECTIONS_SHOWN = 100
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve a synthetic market over Finnhub's protocol."""
+    return service_main("generator", GeneratorSettings, run, argv, main.__doc__)
 
 
 async def run(context: ServiceContext[GeneratorSettings]) -> None:

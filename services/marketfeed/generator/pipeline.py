@@ -39,6 +39,8 @@ _PAUSE_S = 0.002
 _PAUSE_MAX_S = 0.05
 # Slices sent in one go before other tasks (subscriptions, pings) get a turn.
 _SLICES_A_TURN = 64
+# Passing over a slice costs a twentieth of that; after a long pause of the process there may be millions.
+_SKIPS_A_TURN = 1_000
 _CONNECTIONS_KEPT = 10_000
 _RATE_OVER_MS = 2_000
 
@@ -242,19 +244,26 @@ class Feed:
             self._begin(fault)
         self._mute()
         lag_ms = self._lag_ms()
-        turns = 0
-        while not self.stopped and self.market.end_ms + lag_ms <= now_ms and turns < _SLICES_A_TURN:
+        sent = passed = 0
+        while (
+            not self.stopped
+            and self.market.end_ms + lag_ms <= now_ms
+            and sent < _SLICES_A_TURN
+            and passed < _SKIPS_A_TURN
+        ):
             behind_ms = now_ms - lag_ms - self.market.end_ms
             if not self._sessions:
                 self.market.skip()
+                passed += 1
             elif behind_ms > self._settings.behind_ms_max:
                 self.market.skip()
+                passed += 1
                 self.skipped += 1
                 metrics.SKIPPED.inc()
             else:
                 self.behind_ms = behind_ms
                 self._send(self.market.next())
-                turns += 1
+                sent += 1
         metrics.BEHIND.set(self.behind_ms / 1e3)
         if now_ms - self._recent[-1][0] >= _RATE_OVER_MS / 4:
             self._recent.append((now_ms, self._trades))
