@@ -45,8 +45,9 @@ def bars_topic(feed: str) -> str:
 class LogAdmin:
     """Topics of a feed. All errors of the connection are `Unavailable`."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
         self._bootstrap = bootstrap
+        self._timeout_s = timeout_s
         self._admin = AdminClient({**CONNECTION, "bootstrap.servers": bootstrap, "log_level": 2})
 
     async def ensure_topics(self, feed: str, partitions: int, retention_bytes: int, retention_ms: int) -> None:
@@ -60,7 +61,7 @@ class LogAdmin:
             control_topic(feed): _topic(control_topic(feed), 1, CONTROL_BYTES, max(retention_ms, CONTROL_MS_MIN)),
             bars_topic(feed): _topic(bars_topic(feed), partitions, retention_bytes // 8, retention_ms),
         }
-        created = self._admin.create_topics(list(wanted.values()), request_timeout=REQUEST_TIMEOUT_S)
+        created = self._admin.create_topics(list(wanted.values()), request_timeout=self._timeout_s)
         for topic, future in created.items():
             await self._answer(future, absent=KafkaError.TOPIC_ALREADY_EXISTS)
             found = await self._settled(topic)
@@ -105,13 +106,13 @@ class LogAdmin:
         """For each partition the offset that `spec` asks for, -1 for a time after the last record."""
         count = await self.partitions(topic)
         asked = {TopicPartition(topic, partition): spec for partition in range(count)}
-        answers = self._admin.list_offsets(asked, request_timeout=REQUEST_TIMEOUT_S)
+        answers = self._admin.list_offsets(asked, request_timeout=self._timeout_s)
         return {place.partition: (await self._answer(future)).offset for place, future in answers.items()}
 
     async def delete_feed(self, feed: str) -> None:
         """Delete the three topics of a feed, those that exist, and wait until they are gone."""
         topics = [trades_topic(feed), control_topic(feed), bars_topic(feed)]
-        for future in self._admin.delete_topics(topics, request_timeout=REQUEST_TIMEOUT_S).values():
+        for future in self._admin.delete_topics(topics, request_timeout=self._timeout_s).values():
             await self._answer(future, absent=KafkaError.UNKNOWN_TOPIC_OR_PART)
         for topic in topics:
             await self._until(partial(self._gone, topic), f"{topic} is still being deleted")
@@ -135,7 +136,7 @@ class LogAdmin:
     async def _until(self, condition: Callable[[], Awaitable[bool]], otherwise: str) -> None:
         """Ask until the condition holds; Unavailable(otherwise) after the time of a request."""
         try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 while not await condition():  # noqa: ASYNC110 (the brokers tell nobody; they have to be asked)
                     await asyncio.sleep(0.05)
         except TimeoutError as error:
@@ -143,7 +144,7 @@ class LogAdmin:
 
     async def _check_stamps(self, topics: list[str]) -> None:
         resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
-        answers = self._admin.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S)
+        answers = self._admin.describe_configs(resources, request_timeout=self._timeout_s)
         for resource, future in answers.items():
             stamps = (await self._answer(future))["message.timestamp.type"].value
             if stamps != "LogAppendTime":
@@ -155,13 +156,13 @@ class LogAdmin:
 
     async def _describe(self, topic: str) -> Any:
         """A `TopicDescription`, or None when the topic does not exist."""
-        asked = self._admin.describe_topics(TopicCollection([topic]), request_timeout=REQUEST_TIMEOUT_S)
+        asked = self._admin.describe_topics(TopicCollection([topic]), request_timeout=self._timeout_s)
         return await self._answer(asked[topic], absent=KafkaError.UNKNOWN_TOPIC_OR_PART)
 
     async def _answer(self, future: Future[Any], absent: int | None = None) -> Any:
         """The result of a request; None when its error is `absent`."""
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), REQUEST_TIMEOUT_S + 5)
+            return await asyncio.wait_for(asyncio.wrap_future(future), self._timeout_s + 5)
         except TimeoutError as error:
             raise Unavailable("Kafka", self._bootstrap, "no answer in time") from error
         except KafkaException as error:
