@@ -117,6 +117,11 @@ def main(
     except SettingError as error:
         sys.stderr.write(f"marketfeed {name}: {error}\n")
         return 2
+    return run_to_exit(name, settings, service_main)
+
+
+def run_to_exit(name: str, settings: S, service_main: ServiceMain[S]) -> int:
+    """`main` for settings that are there already: sets up logs, runs, and gives the exit code."""
     logs.set_up(name, settings.log_format, settings.log_level)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
