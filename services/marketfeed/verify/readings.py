@@ -119,7 +119,8 @@ async def read_quotes(cache: RedisCache, symbols: SymbolTable) -> dict[int, tupl
     found: dict[int, tuple[float, int]] = {}
     for begin in range(0, len(names), _SYMBOLS_A_TIME):
         for name, quote in (await cache.read_quotes(names[begin : begin + _SYMBOLS_A_TIME])).items():
-            found[symbols.id(name)] = float(quote["price"]), int(quote["event_ts"])
+            # A quote that lacks a field equals nothing, and so is reported.
+            found[symbols.id(name)] = float(quote.get("price", "nan")), int(quote.get("event_ts", "0"))
     return found
 
 
