@@ -15,6 +15,8 @@ import { QuoteView } from './view/quote';
 import { Search } from './view/search';
 
 const DRAW_EVERY_MS = 100;
+/** When a pixel is several seconds wide, nobody sees ten pictures of them a second. */
+const DRAW_WIDE_EVERY_MS = 400;
 const TICK_MS = 100;
 const SYMBOLS_RETRY_MS = 2_000;
 const REFRESH_MS = 30_000;
@@ -28,6 +30,9 @@ const search = new Search(select, () => void loadSymbols());
 
 let dirty = true;
 let drawnMs = 0;
+let chartDirty = true;
+let chartDrawnMs = 0;
+let generation = -1;
 let dateSeen = '';
 
 const client = new StreamClient(
@@ -126,12 +131,20 @@ async function chooseFirst(): Promise<void> {
 function draw(): void {
   requestAnimationFrame(draw);
   const nowMs = Date.now();
-  if (!dirty || nowMs - drawnMs < DRAW_EVERY_MS) return;
-  dirty = false;
-  drawnMs = nowMs;
-  quote.draw(model, nowMs);
-  frame.draw(model, nowMs);
-  day.draw(model);
+  if (dirty && nowMs - drawnMs >= DRAW_EVERY_MS) {
+    dirty = false;
+    chartDirty = true;
+    drawnMs = nowMs;
+    quote.draw(model, nowMs);
+    frame.draw(model, nowMs);
+  }
+  const pauseMs = day.chart.isWide() ? DRAW_WIDE_EVERY_MS : DRAW_EVERY_MS;
+  if (chartDirty && (nowMs - chartDrawnMs >= pauseMs || model.generation !== generation)) {
+    chartDirty = false;
+    chartDrawnMs = nowMs;
+    generation = model.generation;
+    day.draw(model);
+  }
 }
 
 function tick(): void {

@@ -82,6 +82,7 @@ export class DayChart {
         borderVisible: false,
         allowBoldLabels: false,
         uniformDistribution: true,
+        tickMarkMaxCharacterLength: 6,
         minBarSpacing: 0.002,
         maxBarSpacing: 40,
         shiftVisibleRangeOnNewBar: false,
@@ -147,6 +148,11 @@ export class DayChart {
     this.viewport.moved(this.seconds({ from: to - span, to }), edgeS);
     this.show(true);
     this.onView();
+  }
+
+  /** Several seconds share a pixel. */
+  isWide(): boolean {
+    return this.painter.stepS() > 5;
   }
 
   draw(picture: Picture): void {
@@ -229,7 +235,7 @@ export class DayChart {
       this.closeLine = null;
       return;
     }
-    const options = { price: previousClose, color: p.inkSoft, lineWidth: 1, lineStyle: LineStyle.LargeDashed, axisLabelVisible: true, axisLabelColor: p.chip, axisLabelTextColor: p.inkMid } as const;
+    const options = { price: previousClose, color: p.faint, lineWidth: 1, lineStyle: LineStyle.LargeDashed, axisLabelVisible: true, axisLabelColor: p.chip, axisLabelTextColor: p.inkMid } as const;
     if (this.closeLine) this.closeLine.applyOptions(options);
     else this.closeLine = this.grid.createPriceLine(options);
   }

@@ -155,7 +155,7 @@ export class Painter implements ISeriesPrimitive<number> {
       const name = session === 'pre' ? 'Pre-market' : session === 'post' ? 'After hours' : 'Closed';
       if (to - from > 90 * ratio) {
         context.fillStyle = palette.inkSoft;
-        context.fillText(name, from + 10 * ratio, height * (1 - VOLUME_SHARE) - 22 * ratio);
+        context.fillText(name, from + 10 * ratio, 10 * ratio);
       }
     }
     if (sessions.length <= 1 && dayFromS !== null && dayFromS > frame.fromS && dayFromS < frame.toS) {

@@ -5,6 +5,7 @@ export interface Palette {
   readonly ink: string;
   readonly inkMid: string;
   readonly inkSoft: string;
+  readonly faint: string;
   readonly chip: string;
   readonly rule: string;
   readonly line: string;
@@ -33,6 +34,7 @@ export function palette(): Palette {
     ink: read('--ink'),
     inkMid: read('--ink-mid'),
     inkSoft: read('--ink-soft'),
+    faint: read('--faint'),
     chip: read('--field'),
     rule: read('--rule'),
     line: read('--accent'),

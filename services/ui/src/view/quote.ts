@@ -27,6 +27,7 @@ export function movedPart(before: string, now: string): [same: string, moved: st
 export class QuoteView {
   private readonly box = element('quote');
   private readonly price = element('price');
+  private readonly flashBox = element('flash');
   private readonly spoken = element('spoken');
   private readonly calm = matchMedia('(prefers-reduced-motion: reduce)');
   private shown = '';
@@ -78,9 +79,10 @@ export class QuoteView {
     setData(this.price, 'direction', String(direction));
     if (first || !fresh || this.calm.matches || nowMs - this.flashedMs < FLASH_PAUSE_MS || direction === 0) return;
     this.flashedMs = nowMs;
-    const tint = getComputedStyle(this.price).getPropertyValue(direction > 0 ? '--up-tint' : '--down-tint');
+    setData(this.flashBox, 'direction', String(direction));
     this.flash?.cancel();
-    this.flash = this.price.animate([{ backgroundColor: tint }, { backgroundColor: 'transparent' }], { duration: FLASH_MS, easing: 'ease-out' });
+    // Opacity alone: the compositor fades it without painting the page again.
+    this.flash = this.flashBox.animate({ opacity: [1, 0] }, { duration: FLASH_MS, easing: 'ease-out' });
   }
 
   private drawChange(model: Model): void {
