@@ -13,10 +13,11 @@ import pytest
 from confluent_kafka import Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
-from marketfeed.adapters.kafka import LogAdmin, LogConsumer, LogProducer, bars_topic, control_topic, trades_topic
+from marketfeed.adapters.kafka import LogAdmin, LogConsumer, bars_topic, control_topic, trades_topic
 from marketfeed.adapters.kafka.admin import CONTROL_BYTES
 from marketfeed.adapters.kafka.connection import CONNECTION
 from marketfeed.adapters.kafka.consumer import MALFORMED_KEPT
+from marketfeed.adapters.kafka.producer import LogProducer
 from marketfeed.domain.errors import LogReplaced, LogTrimmed, SettingError, Unavailable
 from marketfeed.domain.log import Body, Logged, Takeover, TradesRecord, Watermark
 from marketfeed.domain.ownership import PartitionReader

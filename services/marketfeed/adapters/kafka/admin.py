@@ -72,6 +72,7 @@ class LogAdmin:
                     f"the topic {topic} has {found} partitions and the setting says {expected}; a feed keeps its number"
                     " of partitions for ever, so set it to that or use another feed id",
                 )
+            await self.end_offsets(topic)  # a leader that was just named may not know it yet
         await self._check_stamps([trades_topic(feed), control_topic(feed)])
 
     async def topic_id(self, topic: str) -> str:
@@ -105,9 +106,19 @@ class LogAdmin:
     async def _offsets(self, topic: str, spec: OffsetSpec) -> dict[int, int]:
         """For each partition the offset that `spec` asks for, -1 for a time after the last record."""
         count = await self.partitions(topic)
-        asked = {TopicPartition(topic, partition): spec for partition in range(count)}
-        answers = self._admin.list_offsets(asked, request_timeout=self._timeout_s)
-        return {place.partition: (await self._answer(future)).offset for place, future in answers.items()}
+        found: dict[int, int] = {}
+
+        async def answered() -> bool:
+            asked = {TopicPartition(topic, p): spec for p in range(count) if p not in found}
+            answers = self._admin.list_offsets(asked, request_timeout=self._timeout_s)
+            for place, future in answers.items():
+                answer = await self._answer(future, absent=KafkaError.NOT_LEADER_FOR_PARTITION)
+                if answer is not None:
+                    found[place.partition] = answer.offset
+            return len(found) == count
+
+        await self._until(answered, f"{topic} has partitions whose leader is moving")
+        return found
 
     async def delete_feed(self, feed: str) -> None:
         """Delete the three topics of a feed, those that exist, and wait until they are gone."""
