@@ -98,7 +98,7 @@ class Run:
             stored = replace(bars, symbol_id=ids[bars.symbol_id])
             day = bars.start_s // 86_400
             await writer.ensure_days("bar_1s", set(day.tolist()))
-            await writer.begin_log(topic_id, [0])
+            await writer.begin_log(topic_id, 1, 0)
             advance = Advance(partition=0, expected=0, next_offset=len(self.bodies), append_ts=0)
             async with writer.transaction(topic_id, [advance]) as transaction:
                 await transaction.write_bars(StoredBars(stored, day, np.zeros(len(day), np.int8)))
