@@ -55,6 +55,10 @@ class Credits:
     def __len__(self) -> int:
         return self._left
 
+    def left(self) -> TradeColumns:
+        """The credits that were not spent, in order of their stamps."""
+        return _chosen(self._held, self._open) if self._left else no_trades()
+
     def spend(self, trades: TradeColumns, now_s: float) -> TradeColumns:
         """The trades to publish: those given, in their order, less the ones that a credit stands for.
 

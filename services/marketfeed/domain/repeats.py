@@ -68,6 +68,10 @@ class RecentTrades:
         ):
             self._trades -= len(self._batches.popleft()[1])
 
+    def batches(self) -> list[tuple[int, TradeColumns]]:
+        """(when they were sent, trades) of everything remembered."""
+        return list(self._batches)
+
     def take(self) -> list[TradeColumns]:
         """Everything remembered, which is then forgotten."""
         batches = [trades for _, trades in self._batches]

@@ -1,0 +1,339 @@
+"""The fast path: frames -> columns -> judged -> repeats set off -> records -> sender, every few milliseconds.
+
+Rules of this file
+- Everything runs in the event loop's thread and no step waits: a flush is one synchronous pass over what came since the
+  last one, so no lock is needed and the order in the log is the order of arrival.
+- Costs are per frame, per flush and per record; nothing here loops over trades.
+- Gaps are owed (`owe_gap`) when a connection is lost or an owner is succeeded, and paid as soon as it is known where
+  they end: at the first stamp of the new connection, and always before a watermark that jumps over them.
+- A new connection is taken to be whole `SUBSCRIBED_AFTER_NS` after it opened: subscriptions are never acknowledged.
+
+Who speaks for what is decided in `owner.py`; this file asks the cutter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from marketfeed.domain.intake import REASONS, Limits, Silence, refused, stamps
+from marketfeed.domain.log import Watermark
+from marketfeed.domain.reconciliation import Credits
+from marketfeed.domain.repeats import RecentTrades, RepeatFilter
+from marketfeed.domain.trades import NANOS, Int64Array, SymbolTable, TradeColumns, concat
+from marketfeed.domain.watermarks import AckedWatermark, WatermarkClock, gap
+from marketfeed.ingest import metrics
+from marketfeed.ingest.buffer import StandbyBuffer, having
+from marketfeed.ingest.cutter import Cutter
+from marketfeed.ingest.quarantine import Quarantine
+from marketfeed.ingest.sender import Sender
+from marketfeed.runtime import tracing
+from marketfeed.runtime.logs import RateLimited, get_logger
+from marketfeed.wire.finnhub import Decoded, FrameDecoder
+
+_log = get_logger("ingest")
+_rare = RateLimited(_log)
+
+SUBSCRIBED_AFTER_NS = NANOS // 2
+# Overlap of two connections that is searched for repeats: what a source re-sends after a reconnect.
+OVERLAP_S = 5.0
+_OVERLAP_TRADES_MAX = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class OwedGap:
+    """A gap whose end is not known yet."""
+
+    symbols: frozenset[str]
+    watermark: int
+    lateness_ns: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Credits, their newest stamp (Unix ns) and when they lapse (monotonic)."""
+
+    newest_ts: int
+    until_s: float
+    credits: Credits
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineOptions:
+    """flush_bytes: frames' bytes at which a flush does not wait for its time; dedup: drop repeats at all."""
+
+    flush_interval_s: float
+    flush_bytes: int
+    dedup: bool
+    limits: Limits = field(default_factory=Limits)
+
+
+class Pipeline:
+    """The listener of the feed, and the only writer of trades."""
+
+    def __init__(
+        self,
+        symbols: SymbolTable,
+        cutter: Cutter,
+        sender: Sender,
+        buffer: StandbyBuffer,
+        quarantine: Quarantine,
+        options: PipelineOptions,
+    ) -> None:
+        self._symbols = symbols
+        self._names: tuple[str, ...] = ()
+        self._cutter = cutter
+        self._sender = sender
+        self._buffer = buffer
+        self._quarantine = quarantine
+        self._options = options
+        self._decoder = FrameDecoder({})
+        self._repeats = RepeatFilter()
+        self._recent = RecentTrades(OVERLAP_S, _OVERLAP_TRADES_MAX)
+        self._credits: list[_Standing] = []
+        self._kept_too: frozenset[str] = frozenset()
+        self._owed: list[OwedGap] = []
+        self._received_ts = 0
+        self._opened_ts: int | None = None  # our clock when the present connection opened
+        self._first_ts: int | None = None  # first accepted stamp of it
+        self.clock = WatermarkClock()
+        self.acked = AckedWatermark(())
+        self.silence = Silence()
+        self.received = 0
+        self.repeated = 0
+        self.gaps = 0
+
+    @property
+    def received_ts(self) -> int:
+        """Arrival of the newest frame (our clock, Unix ns), 0 before the first."""
+        return self._received_ts
+
+    def reaches_back_to(self, event_ts: int) -> bool:
+        """Whether the present connection has carried everything stamped from `event_ts` on."""
+        return self._opened_ts is not None and self._opened_ts + SUBSCRIBED_AFTER_NS <= event_ts
+
+    # The feed's listener
+
+    def on_open(self) -> None:
+        """A new connection: what was sent last may come again."""
+        self._opened_ts, self._first_ts = time.time_ns(), None
+        self._repeats = RepeatFilter()
+        recent = self._recent.take()
+        if recent and self._options.dedup:
+            self.add_credits(concat(recent), OVERLAP_S)
+
+    def on_frame(self, frame: bytes, received_ts: int) -> None:
+        """A frame of the feed; flushes at once when there is much."""
+        if self._options.dedup and self._repeats.is_repeat(frame, received_ts):
+            metrics.REPEATED_FRAMES.inc()
+            return
+        self._received_ts = received_ts
+        self._decoder.feed(frame)
+        if self._decoder.bytes_fed >= self._options.flush_bytes:
+            self.flush()
+
+    def on_unreadable(self, reason: str, sample: bytes) -> None:
+        """A frame that the client did not deliver."""
+        self._quarantine.put(reason, "not read", sample, time.time_ns())
+
+    def on_lost(self, reason: str) -> None:
+        """The connection is gone: what is missing from here on is owed as a gap."""
+        self.flush()
+        self._opened_ts = self._first_ts = None
+        owned = frozenset(self._cutter.owned)
+        if owned:
+            self.owe_gap(owned, self.clock.value, self.clock.lateness_ns(time.time_ns()), "connection_lost")
+
+    # What the owner asks for
+
+    def follow(self, symbols: Collection[str]) -> None:
+        """From now on exactly these symbols are known to the decoder and expected to be heard of."""
+        self.flush()
+        ids = {symbol: self._symbols.id(symbol) for symbol in symbols}
+        self._names = self._symbols.names()
+        self._decoder.set_symbols(ids)
+        self.silence.follow(np.array(sorted(ids.values()), np.int64), time.time_ns())
+
+    def publish(self, trades: TradeColumns, epoch: int, received_ts: int) -> None:
+        """Send trades of a reconciliation under `epoch`."""
+        for partition, record in self._cutter.cut_as(trades, epoch, received_ts):
+            self._sender.send_trades(partition, record)
+
+    def add_credits(self, trades: TradeColumns, lapse_s: float) -> None:
+        """Set off what arrives within `lapse_s` against these trades, which the log holds already."""
+        if len(trades):
+            until_s = time.monotonic() + lapse_s
+            self._credits.append(_Standing(int(trades.event_ts.max()), until_s, Credits(trades, until_s)))
+
+    def owe_gap(self, symbols: Iterable[str], watermark: int, lateness_ns: int, reason: str) -> None:
+        """A gap begins at this watermark less the lateness; it is written when its end is known."""
+        self._owed.append(OwedGap(frozenset(symbols), watermark, lateness_ns, reason))
+        self._pay_gaps()
+
+    def keep_too(self, symbols: Collection[str]) -> None:
+        """From now on keep trades of these published symbols in the buffer as well, the last seconds included."""
+        added = frozenset(symbols) - self._kept_too
+        self._kept_too |= added
+        for received_ts, batch in self._recent.batches():
+            mask = having(batch, added)
+            if mask.any():
+                self._buffer.add(batch.take(mask), received_ts)
+
+    def stop_keeping(self, symbols: Collection[str]) -> None:
+        """The reverse of `keep_too`."""
+        self._kept_too -= frozenset(symbols)
+
+    def send_watermarks(self) -> None:
+        """Say in every partition of ours how far event time has come, after every trade accepted so far."""
+        self.flush()
+        self._pay_gaps()
+        event_ts = self.clock.value
+        # A gap without room must be said first; one whose end is not known is older than anything accepted since.
+        if not event_ts or (self._owed and self._first_ts is not None):
+            return
+        for partition, epochs in self._cutter.epochs_by_partition().items():
+            self._sender.send_control(
+                partition,
+                Watermark(tuple(sorted(epochs)), event_ts),
+                lambda _, partition=partition: self.acked.acked(partition, event_ts),  # type: ignore[misc]
+            )
+
+    # The loop and its step
+
+    async def run(self) -> None:
+        """Flush and serve acknowledgements, for ever."""
+        while True:
+            await asyncio.sleep(self._options.flush_interval_s)
+            self.flush()
+            self._sender.pump()
+
+    def flush(self) -> None:
+        """Judge and send everything that came since the last call."""
+        if not self._decoder.bytes_fed:
+            return
+        started_s = time.perf_counter()
+        received_ts = self._received_ts
+        decoded = self._decoder.drain()
+        with tracing.span("ingest.flush", trades=len(decoded)):
+            self._report(decoded)
+            if len(decoded):
+                self._trades(decoded, received_ts)
+        if decoded.pings and self._opened_ts is not None:
+            self._ping(received_ts)
+        metrics.FLUSH_S.observe(time.perf_counter() - started_s)
+
+    def _trades(self, decoded: Decoded, received_ts: int) -> None:
+        self.received += len(decoded)
+        metrics.RECEIVED.inc(len(decoded))
+        trades = self._accepted(decoded, received_ts)
+        if trades is None:
+            return
+        self.clock.accept(trades.event_ts, received_ts)
+        if self._first_ts is None:
+            self._first_ts = int(trades.event_ts[0])
+        if self._owed:
+            self._pay_gaps()
+        self.silence.heard(trades.symbol_index.astype(np.int64), received_ts)
+        if self._credits:
+            trades = self._less_credits(trades)
+        if not len(trades):
+            return
+        if self._options.dedup or self._kept_too:
+            self._recent.add(received_ts, trades)
+        self._send(trades, received_ts)
+
+    def _send(self, trades: TradeColumns, received_ts: int) -> None:
+        if self._kept_too and (mask := having(trades, self._kept_too)).any():
+            self._buffer.add(trades.take(mask), received_ts)
+        records, parked = self._cutter.cut(trades, received_ts)
+        traceparent = tracing.current_traceparent()
+        for partition, record in records:
+            self._sender.send_trades(partition, record, traceparent)
+        if parked is not None:
+            self._buffer.add(parked, received_ts)
+
+    def _accepted(self, decoded: Decoded, received_ts: int) -> TradeColumns | None:
+        """The trades that pass the rules; the others go to quarantine."""
+        ids, stamp_ms, price, size = decoded.symbol_id, decoded.stamp_ms, decoded.price, decoded.size
+        condition_index = decoded.condition_index
+        reasons = refused(ids, stamp_ms, price, size, received_ts, self._options.limits)
+        if reasons is not None:
+            self._quarantine_trades(decoded, reasons.astype(np.int64), received_ts)
+            good = reasons == 0
+            if not good.any():
+                return None
+            ids, stamp_ms, price, size = ids[good], stamp_ms[good], price[good], size[good]
+            condition_index = condition_index[good]
+        index = ids.astype(np.uint32)
+        return TradeColumns(self._names, index, stamps(stamp_ms), price, size, decoded.condition_sets, condition_index)
+
+    def _quarantine_trades(self, decoded: Decoded, reasons: Int64Array, received_ts: int) -> None:
+        """One sample per reason and flush, counted for all."""
+        unknown = iter(decoded.unknown)
+        for code, count in enumerate(np.bincount(reasons, minlength=len(REASONS)).tolist()):
+            if code == 0 or not count:
+                continue
+            at = int(np.flatnonzero(reasons == code)[0])
+            symbol_id = int(decoded.symbol_id[at])
+            symbol = self._symbols.name(symbol_id) if symbol_id >= 0 else next(unknown, "?")
+            sample = f"s={symbol} p={decoded.price[at]!r} v={decoded.size[at]!r} t={decoded.stamp_ms[at]!r}"
+            self._quarantine.put(REASONS[code], f"{count} in one flush", sample, received_ts, count)
+
+    def _less_credits(self, trades: TradeColumns) -> TradeColumns:
+        now_s = time.monotonic()
+        for standing in self._credits:
+            if len(trades) and int(trades.event_ts.min()) <= standing.newest_ts:
+                before = len(trades)
+                trades = standing.credits.spend(trades, now_s)
+                self.repeated += before - len(trades)
+                metrics.REPEATED_TRADES.inc(before - len(trades))
+        self._credits = [one for one in self._credits if len(one.credits) and now_s < one.until_s]
+        return trades
+
+    def _report(self, decoded: Decoded) -> None:
+        for error in decoded.errors:
+            metrics.FEED_ERRORS.inc()
+            _rare.warning("the feed says", error=error)
+        for one in decoded.rejected:
+            self._quarantine.put(one.reason, one.detail, one.sample, self._received_ts)
+
+    def _ping(self, received_ts: int) -> None:
+        """A ping moves the watermark like a trade would, so what is owed has to be said before."""
+        self._pay_gaps(at_ping=True)
+        self.clock.ping(received_ts)
+
+    def say_gap(
+        self, symbols: Iterable[str], watermark: int, lateness_ns: int, end_ts: int, reason: str, dropped: int = 0
+    ) -> frozenset[str]:
+        """Write a gap to every partition of those symbols that are published; those without room come back."""
+        split: dict[int, list[str]] = {}
+        for symbol in sorted(self._cutter.owned.keys() & set(symbols)):
+            split.setdefault(self._cutter.partition(symbol), []).append(symbol)
+        left: set[str] = set()
+        for partition, names in split.items():
+            body = gap(names, watermark, lateness_ns, end_ts, reason, dropped)
+            if body is not None and not self._sender.send_control(partition, body):
+                left.update(names)
+        if split and len(left) < sum(map(len, split.values())):
+            self.gaps += 1
+            metrics.GAPS.labels(reason).inc()
+            from_ts = watermark - lateness_ns
+            _log.warning("gap", reason=reason, symbols=sum(map(len, split.values())), from_ts=from_ts, to_ts=end_ts)
+        return frozenset(left)
+
+    def _pay_gaps(self, at_ping: bool = False) -> None:
+        """Write the gaps whose end is known."""
+        opened_ts = self._opened_ts
+        if not self._owed or opened_ts is None or (self._first_ts is None and not at_ping):
+            return
+        end_ts = max(self._first_ts or 0, opened_ts + SUBSCRIBED_AFTER_NS)
+        owed, self._owed = self._owed, []
+        for one in owed:
+            left = self.say_gap(one.symbols, one.watermark, one.lateness_ns, end_ts, one.reason)
+            if left:
+                self._owed.append(OwedGap(left, one.watermark, one.lateness_ns, one.reason))

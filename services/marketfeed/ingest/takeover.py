@@ -1,0 +1,182 @@
+"""A take-over from its markers to going live.
+
+1. `Takeover(epoch, symbols)` goes to every partition of the symbols, in the order of all else: the marker.
+2. What the log counts up to the markers is read back.
+3. What a previous run left in the spool is published under the new epoch, less what the log holds.
+4. The buffer likewise; what the log holds beyond both stays as credits. Then the symbols are live, in the same step.
+
+Whatever fails in between is tried again by the next claim: nothing of the spool is deleted before its trades are in
+the log under the new epoch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from marketfeed.domain.claims import Predecessor
+from marketfeed.domain.errors import MalformedRecord
+from marketfeed.domain.log import Takeover, TradesRecord
+from marketfeed.domain.reconciliation import CREDITS_KEPT_S, Credits, difference
+from marketfeed.domain.trades import NANOS, TradeColumns, no_trades
+from marketfeed.ingest import metrics
+from marketfeed.ingest.buffer import StandbyBuffer, having
+from marketfeed.ingest.cutter import Cutter
+from marketfeed.ingest.pipeline import Pipeline
+from marketfeed.ingest.readback import TradesReader, counted_trades
+from marketfeed.ingest.sender import Sender
+from marketfeed.ingest.spool import Spool
+from marketfeed.runtime.logs import get_logger
+from marketfeed.wire.records import KIND_HEADER, decode_body
+
+_log = get_logger("takeover")
+
+# A trade this much older than our connection can still come over it: what the log holds of them is read back.
+_LATENESS_MIN_NS = 10 * NANOS
+_WAIT_S = 0.01
+
+WentLive = Callable[[int, tuple[str, ...]], None]
+
+
+class TakeoverDesk:
+    """Carries out take-overs, any number at once."""
+
+    def __init__(
+        self,
+        cutter: Cutter,
+        sender: Sender,
+        pipeline: Pipeline,
+        buffer: StandbyBuffer,
+        spool: Spool,
+        open_reader: Callable[[], TradesReader],
+    ) -> None:
+        self._cutter = cutter
+        self._sender = sender
+        self._pipeline = pipeline
+        self._buffer = buffer
+        self._spool = spool
+        self._open_reader = open_reader
+        self._symbols: dict[int, set[str]] = {}
+        self._ever_live: set[str] = set()
+        self._leftover_on_its_way = 0
+        self.predecessors_watermark = 0
+        self.recovered = 0  # trades of a previous run's spool that were published
+
+    def withdraw(self, epoch: int, symbols: Iterable[str]) -> None:
+        """These symbols of a take-over in progress are somebody else's now; they stay buffered."""
+        self._symbols.get(epoch, set()).difference_update(symbols)
+
+    def send_takeover(self, epoch: int, symbols: Iterable[str], markers: dict[int, int] | None) -> set[int]:
+        """Append the marker to every partition of the symbols; offsets go to `markers` as they become known."""
+        split: dict[int, list[str]] = {}
+        for symbol in symbols:
+            split.setdefault(self._cutter.partition(symbol), []).append(symbol)
+        for partition, names in split.items():
+            self._sender.send_control(partition, Takeover(epoch, tuple(names)), _noting(markers, partition))
+        return set(split)
+
+    async def take_over(
+        self, epoch: int, symbols: tuple[str, ...], predecessors: Sequence[Predecessor], went_live: WentLive
+    ) -> None:
+        """From the markers to going live; returns early when all symbols were withdrawn."""
+        mine = self._symbols[epoch] = set(symbols)
+        began_s = time.monotonic()
+        markers: dict[int, int] = {}
+        partitions = self.send_takeover(epoch, symbols, markers)
+        while mine and partitions - markers.keys():  # noqa: ASYNC110 (acknowledgements are served by the pump)
+            await asyncio.sleep(_WAIT_S)
+        logged = await self._logged(markers, symbols, predecessors)
+        if mine and self._spool.has_leftover:
+            logged = await self._publish_leftover(epoch, mine, logged)
+        del self._symbols[epoch]
+        if mine:
+            self._finish(epoch, tuple(sorted(mine)), logged, predecessors, went_live)
+            _log.info("took over", epoch=epoch, symbols=len(mine), took_s=round(time.monotonic() - began_s, 2))
+
+    async def _logged(
+        self, markers: dict[int, int], symbols: Sequence[str], predecessors: Sequence[Predecessor]
+    ) -> TradeColumns:
+        """What counts in the log already and could match what we hold or will still receive."""
+        known_before = predecessors or self._ever_live & set(symbols)
+        if not known_before and not self._spool.has_leftover:
+            return no_trades()
+        since_ts = self._buffer.since_ts or time.time_ns()
+        lateness_ns = max([_LATENESS_MIN_NS, *(p.lateness_ns for p in predecessors)])
+        stamp_from_ts = since_ts - lateness_ns
+        for record in self._leftover_records():
+            since_ts = min(since_ts, record.received_ts)
+            stamp_from_ts = min(stamp_from_ts, int(record.trades.event_ts.min()))
+        return await counted_trades(self._open_reader, markers, since_ts, symbols, stamp_from_ts)
+
+    async def _publish_leftover(self, epoch: int, mine: set[str], logged: TradeColumns) -> TradeColumns:
+        """Publish a previous run's spool, record by record; what the log holds beyond it is returned."""
+        published = foreign = 0
+        credits = Credits(logged, math.inf)
+        for record in self._leftover_records():
+            mask = having(record.trades, frozenset(mine))
+            foreign += len(mask) - int(mask.sum())
+            if not mask.any():
+                continue
+            beyond = credits.spend(record.trades.take(mask), 0.0)
+            for partition, cut in self._cutter.cut_as(beyond, epoch, record.received_ts) if len(beyond) else ():
+                while not self._sender.has_room:  # noqa: ASYNC110 (as above)
+                    await asyncio.sleep(_WAIT_S)
+                self._leftover_on_its_way += 1
+                self._sender.send_trades(partition, cut, None, self._leftover_logged)
+                published += len(cut.trades)
+            await asyncio.sleep(0)
+        self.recovered += published
+        _log.info("spool of the previous run published", trades=published, not_ours=foreign)
+        while self._leftover_on_its_way:  # noqa: ASYNC110 (as above)
+            await asyncio.sleep(_WAIT_S)
+        self._spool.discard_leftover()
+        return credits.left()
+
+    def _finish(
+        self,
+        epoch: int,
+        symbols: tuple[str, ...],
+        logged: TradeColumns,
+        predecessors: Sequence[Predecessor],
+        went_live: WentLive,
+    ) -> None:
+        """One step, without a pause: buffer out, credits kept, live, gaps owed."""
+        pipeline = self._pipeline
+        pipeline.flush()
+        beyond, credits = difference(self._buffer.take(symbols), logged)
+        if len(beyond):
+            pipeline.publish(beyond, epoch, pipeline.received_ts)
+        pipeline.add_credits(credits, CREDITS_KEPT_S)
+        _log.info("reconciled", logged=len(logged), published=len(beyond), credits=len(credits))
+        for one in predecessors:
+            pipeline.clock.raise_to(one.watermark)
+            self.predecessors_watermark = max(self.predecessors_watermark, one.watermark)
+        self._ever_live.update(symbols)
+        went_live(epoch, symbols)
+        if (lost := self._buffer.take_lost()) is not None:
+            metrics.DROPPED.inc(lost.trades)
+            pipeline.say_gap(symbols, lost.from_ts, 0, lost.to_ts, "dropped", lost.trades)
+        for one in predecessors:
+            if not pipeline.reaches_back_to(one.watermark - one.lateness_ns):
+                pipeline.owe_gap(set(one.symbols) & set(symbols), one.watermark, one.lateness_ns, "restart")
+
+    def _leftover_records(self) -> Iterable[TradesRecord]:
+        for spooled in self._spool.leftover():
+            try:
+                body = decode_body(spooled.headers.get(KIND_HEADER, ""), spooled.value, spooled.partition)
+            except MalformedRecord as error:
+                _log.warning("a record of the spool cannot be read", problem=str(error))
+                continue
+            if isinstance(body, TradesRecord):
+                yield body
+
+    def _leftover_logged(self, _: int) -> None:
+        self._leftover_on_its_way -= 1
+
+
+def _noting(markers: dict[int, int] | None, partition: int) -> Callable[[int], None] | None:
+    if markers is None:
+        return None
+    return lambda offset: markers.__setitem__(partition, offset)
