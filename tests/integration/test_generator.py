@@ -96,6 +96,16 @@ async def test_a_wrong_key_is_refused_with_401(path: str) -> None:
         assert refused.value.status == 401
 
 
+async def test_a_handshake_can_be_late() -> None:
+    """On request the handshake is answered later than the client's patience, and then at once again."""
+    async with generator() as client, asyncio.timeout(10):
+        fault = {"kind": "slow_handshake", "delay_s": 60, "for_s": 60}
+        assert (await client.post("/fault", data=json.dumps(fault))).status == 200
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await client.ws_connect("/?token=k")
+
+
 async def test_faults_are_taken_by_http() -> None:
     """A refused handshake on request; nonsense is answered with a sentence."""
     async with generator() as client, asyncio.timeout(10):

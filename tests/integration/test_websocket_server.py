@@ -55,7 +55,7 @@ async def test_a_handshake_can_be_refused_with_plain_http() -> None:
     """The accept hook answers 429 with headers, and no WebSocket is made."""
     server = HttpServer("127.0.0.1", 0)
 
-    def accept(request: Request) -> None:
+    async def accept(request: Request) -> None:
         raise Refuse(429, b"slow down", {"Retry-After": "60"})
 
     server.websocket("/ws", echo, accept=accept)

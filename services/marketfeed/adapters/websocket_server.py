@@ -21,6 +21,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit
 
 from aiohttp import WSMsgType, web
@@ -70,7 +71,7 @@ class Response:
 
 
 Handler = Callable[[Request], Awaitable[Response]]
-Accept = Callable[[Request], None]
+Accept = Callable[[Request], Awaitable[None]]
 
 
 class Connection:
@@ -265,7 +266,7 @@ class HttpServer:
         if route.origins is not None and not _origin_allowed(request, route.origins):
             raise Refuse(403, b"this page's origin may not connect")
         if route.accept is not None:
-            route.accept(seen)
+            await route.accept(seen)
         ws = web.WebSocketResponse(
             timeout=self._close_timeout_s,
             autoclose=False,
@@ -277,8 +278,8 @@ class HttpServer:
         transport = request.transport
         if transport is None:
             return ws
-        assert isinstance(transport, asyncio.Transport)
-        connection = Connection(ws, transport, seen, self._close_timeout_s)
+        # A cast and no check: uvloop's transports behave like asyncio's without being instances of them.
+        connection = Connection(ws, cast(asyncio.Transport, transport), seen, self._close_timeout_s)
         self._connections.add(connection)
         try:
             await route.on_connect(connection, seen)

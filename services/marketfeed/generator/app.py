@@ -135,13 +135,15 @@ class Door:
         """Where clients connect."""
         return f"ws://{self._settings.feed_host}:{self.server.port}"
 
-    def _accept(self, request: Request) -> None:
+    async def _accept(self, request: Request) -> None:
         """Before the handshake: faults first, they strike whoever comes, then the key."""
         now_s = self._feed.now_s()
         refusal = self._feed.faults.active("refuse", now_s)
         if refusal or self._feed.faults.active("outage", now_s):
             metrics.REFUSED.labels("fault").inc()
             raise Refuse(refusal.status if refusal else 503, b"not now")
+        if slow := self._feed.faults.active("slow_handshake", now_s):
+            await asyncio.sleep(slow.delay_s)
         token = request.query.get("token", "")
         if not token or (self._settings.tokens and token not in self._settings.tokens):
             metrics.REFUSED.labels("token").inc()

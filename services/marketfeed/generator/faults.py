@@ -11,6 +11,7 @@ same names are the keys of the JSON that POST /fault takes, with `at_s` (default
 | hang | the connections of that moment fall silent and stay open: no trade, no ping; new ones are well | |
 | mute | some symbols stop while others flow | symbols (A;B) |
 | refuse | a plain HTTP answer in place of the handshake | status |
+| slow_handshake | the handshake is answered `delay_s` late | delay_s |
 | disconnect | all connections are cut; again every `every_s` seconds, if given | every_s |
 | outage | all connections are cut and new ones refused with 503 | |
 | bad | bad frames and trades among the good ones | what, per_s, bytes |
@@ -34,7 +35,7 @@ from marketfeed.generator.market import Slice
 from marketfeed.wire.websocket_frames import encode_text_frame
 
 KINDS = (
-    "triple", "reversed", "hang", "mute", "refuse", "disconnect", "outage", "bad", "lag", "error",
+    "triple", "reversed", "hang", "mute", "refuse", "slow_handshake", "disconnect", "outage", "bad", "lag", "error",
 )  # fmt: skip
 
 # Bad trades go into a frame beside good ones; the others are frames of their own. NaN is no JSON at all.
@@ -56,6 +57,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     per_s: float = 2.0
     bytes: int = 2 * 1024 * 1024
     lag_s: float = 3.0
+    delay_s: float = 65.0
     message: str = "Something went wrong"
 
     def __post_init__(self) -> None:
@@ -65,7 +67,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise ValueError(f"there is nothing bad called {self.what!r}: all, {', '.join(BAD_TRADES + BAD_FRAMES)}")
         if not 200 <= self.status <= 599:
             raise ValueError(f"{self.status} is not the status of an HTTP answer")
-        if min(self.for_s, self.per_s) <= 0 or min(self.every_s, self.lag_s) < 0 or self.window_ms < 1:
+        if min(self.for_s, self.per_s) <= 0 or min(self.every_s, self.lag_s, self.delay_s) < 0 or self.window_ms < 1:
             raise ValueError("durations and rates must be above 0")
         if not 0 <= self.bytes <= 64 * 1024 * 1024:
             raise ValueError("an oversized frame has 64 MiB at most")
