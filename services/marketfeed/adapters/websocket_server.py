@@ -21,7 +21,6 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 from urllib.parse import urlsplit
 
 from aiohttp import WSMsgType, web
@@ -278,8 +277,7 @@ class HttpServer:
         transport = request.transport
         if transport is None:
             return ws
-        # A cast and no check: uvloop's transports behave like asyncio's without being instances of them.
-        connection = Connection(ws, cast(asyncio.Transport, transport), seen, self._close_timeout_s)
+        connection = Connection(ws, transport, seen, self._close_timeout_s)
         self._connections.add(connection)
         try:
             await route.on_connect(connection, seen)
