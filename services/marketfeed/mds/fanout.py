@@ -10,6 +10,7 @@ Not here: what a client may ask for (`domain/client_session.py`), snapshots (`sn
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -22,7 +23,7 @@ from marketfeed.wire.websocket_frames import encode_text_frame
 
 
 class Outlet(Protocol):
-    """The sending side of a connection."""
+    """A connection as the fan-out uses it."""
 
     @property
     def buffered_bytes(self) -> int:
@@ -35,11 +36,17 @@ class Outlet(Protocol):
     def send_frames(self, data: bytes) -> None:
         """Write encoded frames without waiting."""
 
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """Say goodbye; never hangs."""
+
 
 class FrameSource(Protocol):
     """Where the frames of this turn come from; every call of a turn has the same stamp."""
 
     log: ChangeLog
+
+    def begin(self, now_s: float, now_ns: int, watched: frozenset[int], seen_before: int) -> None:
+        """A new turn at this instant; `watched` are the symbols that somebody gets live messages of."""
 
     def quote_frame(self, symbol_id: int) -> bytes:
         """The newest quote, empty if there is none."""
@@ -101,6 +108,15 @@ class Fanout:
         self._bar_frames: dict[tuple[int, int], bytes] = {}
         self._quote_frames: dict[int, bytes] = {}
         self._heartbeats: dict[int, bytes] = {}
+        self._users: Counter[Subscription] = Counter()
+        self._watched: frozenset[int] | None = None
+
+    @property
+    def watched(self) -> frozenset[int]:
+        """The symbols that somebody gets live messages of."""
+        if self._watched is None:
+            self._watched = frozenset().union(*(subscription.all for subscription in self._users))
+        return self._watched
 
     @property
     def clients(self) -> int:
@@ -110,7 +126,7 @@ class Fanout:
     @property
     def subscriptions(self) -> int:
         """Symbols subscribed, summed over all clients."""
-        return sum(len(client.subscription.all) for client in self._interval_of)
+        return sum(len(subscription.all) * users for subscription, users in self._users.items())
 
     def add(self, session: ClientSession, outlet: Outlet) -> Client:
         """A new client, which has seen everything up to now and holds nothing."""
@@ -127,6 +143,7 @@ class Fanout:
         interval = self._interval_of.pop(client, None)
         if interval is not None:
             self._by_interval[interval].discard(client)
+            self._subscribe(client, NOTHING)
 
     def interval_changed(self, client: Client) -> None:
         """The client's session holds another interval."""
@@ -139,24 +156,26 @@ class Fanout:
         current = client.subscription
         quotes = current.quotes | {symbol_id} if QUOTES in channels else current.quotes - {symbol_id}
         bars = current.bars | {symbol_id} if BARS in channels else current.bars - {symbol_id}
-        client.subscription = self._share(quotes, bars)
+        if client in self._interval_of:
+            self._subscribe(client, self._share(quotes, bars))
 
     def deactivate(self, client: Client, symbol_id: int) -> None:
         """No more live messages of the symbol."""
         current = client.subscription
         if symbol_id in current.all:
-            client.subscription = self._share(current.quotes - {symbol_id}, current.bars - {symbol_id})
+            self._subscribe(client, self._share(current.quotes - {symbol_id}, current.bars - {symbol_id}))
 
-    def begin(self) -> None:
+    def begin(self, now_s: float, now_ns: int) -> None:
         """Forget the frames of the last turn: state or the stamp has moved on."""
         self._joined.clear()
         self._bar_frames.clear()
         self._quote_frames.clear()
         self._heartbeats.clear()
+        self._source.begin(now_s, now_ns, self.watched, self._seen_before)
 
-    def tick(self, now_s: float) -> None:
+    def tick(self, now_s: float, now_ns: int) -> None:
         """One turn: everybody whose interval is over gets what is new, a share of all clients its heartbeat."""
-        self.begin()
+        self.begin(now_s, now_ns)
         self._turn += 1
         for interval, clients in self._by_interval.items():
             if self._turn % interval == 0:
@@ -202,7 +221,7 @@ class Fanout:
     def _heartbeat(self, client: Client, now_s: float) -> None:
         overdue = client.session.overdue(now_s)
         if overdue is not None:
-            self._dismiss(client, overdue)
+            self.dismiss(client, overdue)
         elif client.session.may_send(now_s, client.outlet.buffered_bytes):
             self.write(client, self._heartbeat_frame(client.subscription))
         else:
@@ -226,9 +245,10 @@ class Fanout:
     def _stalled(self, client: Client, now_s: float) -> None:
         goodbye = client.session.stalled(now_s)
         if goodbye is not None:
-            self._dismiss(client, goodbye)
+            self.dismiss(client, goodbye)
 
-    def _dismiss(self, client: Client, goodbye: Goodbye) -> None:
+    def dismiss(self, client: Client, goodbye: Goodbye) -> None:
+        """End a client, once."""
         if not client.leaving:
             client.leaving = True
             self.remove(client)
@@ -267,6 +287,18 @@ class Fanout:
             frame = self._bar_frames[key] = self._source.bar_frame(symbol_id, starts)
         return frame
 
+    def _subscribe(self, client: Client, subscription: Subscription) -> None:
+        """Keep count of who uses what."""
+        before, client.subscription = client.subscription, subscription
+        if subscription.all:
+            self._users[subscription] += 1
+        if before.all:
+            self._users[before] -= 1
+            if not self._users[before]:
+                del self._users[before]
+                self._shared.pop((before.quotes, before.bars), None)
+        self._watched = None
+
     def _place(self, client: Client) -> None:
         interval = max(1, client.session.interval_ms // self._tick_ms)
         self._interval_of[client] = interval
@@ -276,9 +308,6 @@ class Fanout:
         key = (quotes, bars)
         found = self._shared.get(key)
         if found is None:
-            if len(self._shared) > 2 * self.clients + 100:
-                in_use = {client.subscription for client in self._interval_of}
-                self._shared = {(s.quotes, s.bars): s for s in in_use}
             found = self._shared[key] = Subscription(quotes, bars, quotes | bars)
         return found
 

@@ -15,9 +15,10 @@ class MdsSettings(Settings):
     feed: str = setting("demo", "feed id: prefix of topics and keys")
     instance: str | None = setting(None, "name of this process, told to clients; default host and process id")
     calendar: str = setting("24x7", "sessions and trade dates", choices=("24x7", "us-equity"))
-    partitions: int = setting(8, "partitions of the feed's log, fixed when the feed was made")
     kafka: str = setting("127.0.0.1:9092", "Kafka's bootstrap address")
-    redis: str = setting("redis://127.0.0.1:6379/0", "address of Redis or Valkey, read when PostgreSQL is away")
+    redis: str = setting(
+        "redis://127.0.0.1:6379/0", "address of Redis or Valkey, read when PostgreSQL is away", secret=True
+    )
     postgres: str = setting(
         "postgresql://postgres@127.0.0.1:5432/postgres", "connection string of PostgreSQL", secret=True
     )
@@ -27,7 +28,9 @@ class MdsSettings(Settings):
     origins: tuple[str, ...] = setting(
         (), "other web pages that may connect (https://host, comma-separated); * for all, none for our own only"
     )
-    token: str | None = setting(None, "what clients must send in `auth`; without it everybody may read", secret=True)
+    client_token: str | None = setting(
+        None, "what clients must send in `auth`; without it everybody may read", secret=True
+    )
     tick_ms: int = setting(50, "length of a fan-out turn, the shortest interval a client can have; eyes see no less")
     heartbeat_ms: int = setting(1000, "time between two heartbeats to a client")
     connections_max: int = setting(10_000, "WebSocket connections at a time; more are refused with 503")
@@ -38,7 +41,10 @@ class MdsSettings(Settings):
     stall_s: float = setting(10.0, "a client that takes nothing for so long is disconnected")
     window_s: int = setting(120, "how long bars are held in memory at least")
     window_bytes_max: int = setting(536_870_912, "bound of the bars held while PostgreSQL is away")
-    snapshot_bars_per_part: int = setting(7_200, "bars of one snapshot message; a day at 1 s is twelve of them")
+    snapshot_bars_per_part: int = setting(
+        3_600, "bars of one snapshot message: one costs 4 ms, in which nobody is served"
+    )
+    snapshot_span_s: int = setting(172_800, "how far back `from` may reach; older bars are for /v1/bars")
     snapshots_at_once: int = setting(4, "snapshots read from storage at the same time")
     finnhub_rest_url: str | None = setting(
         None, "Finnhub's REST address (https://finnhub.io/api/v1), asked for previous closes that bar_1d lacks"

@@ -6,8 +6,6 @@ are strings (`Nanos`), seconds are numbers. Values only, no state: what may be s
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -205,12 +203,13 @@ class Day(Struct):
 
 
 class Quote(Struct):
-    """The newest price of a symbol with everything a ticker shows."""
+    """The newest price of a symbol with everything a ticker shows; `age_ms` is the trade's age when this was sent."""
 
     symbol: str
     price: float
-    size: float
+    size: float | None
     event_ts: Nanos
+    age_ms: int
     previous_price: float | None
     direction: int
     day: Day | None
@@ -429,7 +428,7 @@ class ErrorAnswer(Struct):
     error: ErrorBody
 
 
-# --- bars and positions -------------------------------------------------------------------------------------------
+# --- bars ---------------------------------------------------------------------------------------------------------
 
 
 def bars_of(columns: BarColumns) -> Bars:
@@ -456,19 +455,3 @@ def _columns(columns: BarColumns) -> dict[str, Any]:
         "revision": columns.late.tolist(),
         "incomplete": columns.incomplete.astype(np.int8).tolist(),
     }
-
-
-def encode_position(topic_id: str, next_offsets: dict[int, int]) -> str:
-    """A place in the log, opaque to clients: the topic's id and the next offset of each partition."""
-    packed = msgspec.msgpack.encode((topic_id, sorted(next_offsets.items())))
-    return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
-
-
-def decode_position(text: str) -> tuple[str, dict[int, int]]:
-    """The inverse; raises ClientError bad_position."""
-    try:
-        packed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        topic_id, offsets = msgspec.msgpack.decode(packed, type=tuple[str, list[tuple[int, int]]])
-    except (binascii.Error, ValueError, msgspec.DecodeError) as error:
-        raise ClientError("bad_position", "this is not a position of ours") from error
-    return topic_id, dict(offsets)

@@ -148,17 +148,3 @@ def test_bars_become_columns_with_the_feed_s_decimals() -> None:
         "filled": [0, 1],
     }  # fmt: skip
     assert vwap == [pytest.approx(0.35 / 0.3), None]
-
-
-@given(st.text("AZaz09-_é", max_size=22), st.dictionaries(st.integers(0, 100), st.integers(0, 2**63 - 1)))
-@settings(max_examples=50)
-def test_positions_come_back(topic_id: str, offsets: dict[int, int]) -> None:
-    """A position is opaque text that reads back as topic id and offsets."""
-    assert w.decode_position(w.encode_position(topic_id, offsets)) == (topic_id, offsets)
-
-
-@pytest.mark.parametrize("text", ["", "!!", "AAAA", "é"])
-def test_a_foreign_position_is_a_client_s_error(text: str) -> None:
-    """Never a crash."""
-    with pytest.raises(ClientError, match="bad_position"):
-        w.decode_position(text)

@@ -1,0 +1,197 @@
+"""The HTTP side: symbols, quote, bars, configuration. Parameters in, JSON out; docs/openapi.yaml is its description.
+
+An answer is (HTTP status, body). A refusal is `{"error": {"code", "message"}}` with a sentence that says what to do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+
+import msgspec
+import numpy as np
+
+from marketfeed.domain.bars import BarColumns
+from marketfeed.domain.errors import ClientError, Unavailable
+from marketfeed.domain.rollup import INTERVALS, bucket_ends, bucket_starts
+from marketfeed.domain.sessions import Calendar
+from marketfeed.domain.trades import NANOS, Int64Array
+from marketfeed.mds import metrics
+from marketfeed.mds.history import Archive, fill_previous
+from marketfeed.mds.hub import Hub
+from marketfeed.wire.websocket import (
+    BarsAnswer,
+    ConfigAnswer,
+    DaySpan,
+    ErrorAnswer,
+    ErrorBody,
+    ListedSymbol,
+    SessionSpan,
+    SymbolList,
+    encode,
+    history_bars_of,
+)
+
+LIMIT_DEFAULT = 50_000
+LIMIT_MAX = 200_000
+SECONDS_MAX = 2**40
+
+Answer = tuple[int, bytes]
+Query = Mapping[str, str]
+
+# HTTP status of each error code; everything else is the client's mistake.
+_STATUS = {"unknown_symbol": 404, "no_quote": 404, "unavailable": 503, "starting": 503}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """Answers requests about one feed."""
+
+    hub: Hub
+    archive: Archive
+    calendar: Calendar
+    feed: str
+    version: str
+
+    async def answer(self, endpoint: Callable[[Query], Awaitable[msgspec.Struct]], query: Query) -> Answer:
+        """The endpoint's answer, or its refusal."""
+        try:
+            if not self.hub.serving:
+                raise ClientError("starting", "the server is waiting for the log; try again in a second")
+            return 200, encode(await endpoint(query))
+        except ClientError as error:
+            return refusal(error.code, error.message)
+        except Unavailable as error:
+            return refusal("unavailable", f"{error.what} is away; try again, or ask for interval=1s")
+
+    async def symbols(self, query: Query) -> SymbolList:
+        """All symbols, or those that contain `q`; at most `limit`."""
+        wanted, limit = query.get("q", "").upper(), _number(query, "limit", 10_000, 1, 10_000)
+        self.hub.refresh()
+        frames, listed = self.hub.frames, []
+        for symbol_id, name in self.hub.state.known_symbols():
+            if wanted in name.upper():
+                quote = frames.quote(symbol_id)
+                source = frames.symbol_state(symbol_id).source
+                listed.append(
+                    ListedSymbol(name, quote.price if quote else None, quote.event_ts if quote else None, source)
+                )
+                if len(listed) == limit:
+                    break
+        return SymbolList(self.feed, listed)
+
+    async def quote(self, query: Query) -> msgspec.Struct:
+        """The quote of `symbol`."""
+        symbol = self._symbol(query)
+        self.hub.refresh()
+        quote = self.hub.frames.quote(self.hub.state.symbols.id(symbol))
+        if quote is None:
+            raise ClientError("no_quote", f"{symbol} has not traded yet")
+        return quote
+
+    async def bars(self, query: Query) -> BarsAnswer:
+        """Bars of `symbol` that start in [from, to)."""
+        symbol = self._symbol(query)
+        interval = _choice(query, "interval", "1s", tuple(INTERVALS))
+        fill = _choice(query, "fill", "none", ("none", "prev"))
+        limit = _number(query, "limit", LIMIT_DEFAULT, 1, LIMIT_MAX)
+        state = self.hub.state
+        event_ts = state.last_trade_ts(state.symbols.id(symbol)) or time.time_ns()
+        day_s = self.calendar.day(self.calendar.trade_date(event_ts))[0]
+        from_s = _number(query, "from", day_s, 0, SECONDS_MAX)
+        to_s = _number(query, "to", max(from_s, event_ts // NANOS + 1), from_s, SECONDS_MAX)
+        # No more than `limit` bars can start in so many seconds, so what is read is bounded, too.
+        cut_s = min(to_s, from_s + limit * INTERVALS[interval])
+        span = await self.archive.span(symbol, interval, from_s, cut_s)
+        bars, filled = span.bars, None
+        if fill == "prev":
+            bars, filled = self._filled(span.bars, interval, cut_s)
+        return BarsAnswer(
+            symbol=symbol,
+            interval=interval,
+            from_=from_s,
+            to=to_s,
+            fill=fill,
+            source=span.source,
+            position=state.position.text(),
+            incomplete=span.incomplete,
+            next_from=cut_s if cut_s < to_s else None,
+            bars=history_bars_of(bars, filled),
+        )
+
+    async def config(self, query: Query) -> ConfigAnswer:
+        """The feed, its calendar, and the sessions of `date` (by default of the newest trade)."""
+        day = self._date(query)
+        from_s, to_s = self.calendar.day(day)
+        return ConfigAnswer(
+            feed=self.feed,
+            version=self.version,
+            calendar=self.calendar.name,
+            trade_date=day.isoformat(),
+            day=DaySpan(from_s, to_s),
+            sessions=[SessionSpan(h.session, h.start_s, h.end_s) for h in self.calendar.hours(day)],
+            server_ts=str(time.time_ns()),
+        )
+
+    def _date(self, query: Query) -> date:
+        text = query.get("date")
+        if text is None:
+            newest = self.hub.state.newest_stamps
+            return self.calendar.trade_date(newest[0] if newest else time.time_ns())
+        try:
+            return date.fromisoformat(text)
+        except ValueError:
+            raise ClientError("bad_request", f"date is {text!r}; write it as 2025-11-24") from None
+
+    def _symbol(self, query: Query) -> str:
+        symbol = query.get("symbol")
+        if not symbol:
+            raise ClientError("bad_request", "symbol is missing; /v1/symbols lists them")
+        if self.hub.state.known_id(symbol) is None:
+            raise ClientError("unknown_symbol", f"the feed does not carry {symbol[:64]}; see /v1/symbols")
+        return symbol
+
+    def _filled(self, bars: BarColumns, interval: str, to_s: int) -> tuple[BarColumns, list[int]]:
+        """With a flat bar for every period without a trade, up to the watermark: later ones may still come."""
+        if not len(bars):
+            return bars, []
+        reached_s = self.hub.state.window.watermark(int(bars.symbol_id[0])) // NANOS
+        stop_s = max(int(bars.start_s[-1]) + 1, min(to_s, reached_s))
+        filled_bars, filled = fill_previous(bars, _starts(int(bars.start_s[0]), stop_s, interval, self.calendar))
+        return filled_bars, filled.astype(np.int8).tolist()
+
+
+def refusal(code: str, message: str) -> Answer:
+    """The answer for an error."""
+    metrics.REFUSED.labels(code).inc()
+    return _STATUS.get(code, 400), encode(ErrorAnswer(ErrorBody(code, message)))
+
+
+def _starts(first_s: int, stop_s: int, interval: str, calendar: Calendar) -> Int64Array:
+    """All periods of `interval` from the one that starts at `first_s` up to `stop_s`, exclusive."""
+    if interval != "1d":
+        return np.arange(first_s, stop_s, INTERVALS[interval], dtype=np.int64)
+    starts = [first_s]
+    while (after := int(bucket_ends(np.array(starts[-1:], np.int64), interval, calendar)[0])) < stop_s:
+        starts.append(after)
+    return bucket_starts(np.array(starts, np.int64), interval, calendar)
+
+
+def _number(query: Query, name: str, default: int, lowest: int, highest: int) -> int:
+    text = query.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise ClientError("bad_request", f"{name} is {text[:32]!r}; it must be a whole number")
+    if not lowest <= int(text) <= highest:
+        raise ClientError("bad_request", f"{name} is {text}; it must be between {lowest} and {highest}")
+    return int(text)
+
+
+def _choice(query: Query, name: str, default: str, choices: tuple[str, ...]) -> str:
+    found = query.get(name, default)
+    if found not in choices:
+        raise ClientError("bad_request", f"{name} is {found[:32]!r}; it must be one of {', '.join(choices)}")
+    return found

@@ -1,0 +1,412 @@
+"""The market as this process knows it: bars, quotes, watermarks and statuses, made from the log by the readers' rule.
+
+`apply` takes records, `commit` closes a turn: what changed since the last one becomes a version in the change log that
+clients are served from. Nothing here encodes or sends (`frames.py`), reads a store (`start.py`, `snapshot.py`) or
+knows clients.
+
+Per turn the costs are a few passes over the trades, and a dictionary look-up per bar and symbol that changed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from marketfeed.domain.bar_window import TradeRows
+from marketfeed.domain.bars import BarColumns, combine, no_bars, stack
+from marketfeed.domain.conflation import ChangeLog, Changes
+from marketfeed.domain.follower_window import BYTES_PER_BAR, FollowerWindow, Orphan
+from marketfeed.domain.log import Logged
+from marketfeed.domain.ownership import PartitionReader, PartitionState
+from marketfeed.domain.partitions import partition_of
+from marketfeed.domain.position import Position
+from marketfeed.domain.quotes import NO_DAY, QuoteBook, QuoteColumns
+from marketfeed.domain.sessions import Calendar
+from marketfeed.domain.tape import TapeEvent, TapeGap, TapeOwner, TapeStatus, TapeTrades, TapeWatermark
+from marketfeed.domain.trades import NANOS, Float64Array, Int64Array, SymbolTable
+
+# A rate of trades follows a change within about this time.
+RATE_MEMORY_S = 5.0
+# Longer than Finnhub's pings are apart, which move the watermark of a silent market.
+STALE_AFTER_S = 75.0
+# Owners write a watermark every 500 ms; ten missing ones in a row are no coincidence.
+DOWN_AFTER_S = 5.0
+ORPHANS_MAX = 10_000
+OLDER_MAX = 10_000
+_INDEX_BITS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """Where a symbol's data stands: source live | stale | down, trading trading | halted | closed."""
+
+    source: str
+    trading: str
+    since_ts: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Beginning:
+    """Where a `LiveState` begins. symbol_id of all columns is of `symbols`.
+
+    topic_id, partitions  the log and the readers' rule there; no state for a partition: begin at `offsets`
+    seconds, held_from_s  bars from that second on; None: those before the first record are not known
+    """
+
+    topic_id: str
+    offsets: Mapping[int, int]
+    partitions: Mapping[int, PartitionState]
+    symbols: SymbolTable
+    seconds: BarColumns
+    held_from_s: int | None
+    watermarks: Mapping[str, int]
+    quotes: QuoteColumns | None
+    gaps: Sequence[TapeGap]
+
+
+class LiveState:
+    """One log, followed from one beginning. Another log (LogReplaced) is another LiveState."""
+
+    def __init__(self, beginning: Beginning, calendar: Calendar, window_s: int, window_bytes_max: int) -> None:
+        self.topic_id = beginning.topic_id
+        self.calendar = calendar
+        self.symbols = beginning.symbols
+        # Whether nothing of the log is missing below what is held: it began at a stored position or at offset 0.
+        self.began_whole = beginning.held_from_s is not None or not any(beginning.offsets.values())
+        self.partitions = len(beginning.offsets)
+        self.readers = {p: self._reader(p, beginning.partitions.get(p)) for p in beginning.offsets}
+        self._begin_at = dict(beginning.offsets)
+        self.window = FollowerWindow(window_s, window_bytes_max // BYTES_PER_BAR)
+        self.quotes = QuoteBook(self._day_of)
+        self.log = ChangeLog()
+        self.orphans: dict[tuple[int, int], int] = {}
+        self.lost_orphans = 0
+        self.trades = 0
+        self.newest_stamps: tuple[int, int, int] | None = None
+        self.partial_until_s: dict[int, int] = {}
+        self.log_down_since_ts: int | None = None
+        self._older: OrderedDict[tuple[int, int], BarColumns] = OrderedDict()
+        self._changed_quotes: set[int] = set()
+        self._news: list[tuple[int, object]] = []
+        self._appeared: set[int] = set()
+        self._known: set[int] = set()
+        self._halts: dict[int, TapeStatus] = {}
+        self._sources: dict[int, SourceState] = {}
+        self._heard_s: dict[int, float] = {}
+        self._risen_s: Float64Array = np.zeros(0)
+        self._price: Float64Array = np.zeros(0)
+        self._previous: Float64Array = np.zeros(0)
+        self._rate: Float64Array = np.zeros(0)
+        self._rated_s: Float64Array = np.zeros(0)
+        self._counts: Int64Array = np.zeros(0, np.int64)
+        self._load(beginning)
+
+    def _load(self, beginning: Beginning) -> None:
+        ids = self.symbols.ids(list(beginning.watermarks))
+        self._room()
+        if beginning.held_from_s is not None:
+            self.window.load(beginning.seconds, beginning.held_from_s)
+        self.window.load_watermarks(ids, np.fromiter(beginning.watermarks.values(), np.int64, len(ids)))
+        self.window.load_gaps(beginning.gaps)
+        if beginning.quotes is not None:
+            self.quotes.load(beginning.quotes)
+            held = self.quotes.ids()
+            self._price[held] = self.quotes.take(held).day.close
+        self._known.update(range(len(self.symbols)))
+
+    # --- what is asked -----------------------------------------------------------------------------------------------
+
+    @property
+    def next_offsets(self) -> dict[int, int]:
+        """The first offset of each partition that has not been applied."""
+        return {p: max(r.next_offset, self._begin_at[p]) for p, r in self.readers.items()}
+
+    @property
+    def position(self) -> Position:
+        """Where this state stands in the log."""
+        return Position(self.topic_id, self.next_offsets)
+
+    @property
+    def learning(self) -> bool:
+        """True while owners are being learned in some partition: nothing counts there yet."""
+        return any(reader.learning for reader in self.readers.values())
+
+    def known_id(self, symbol: str) -> int | None:
+        """The id of a symbol that the feed carries, None otherwise."""
+        found = self.symbols.find(symbol)
+        return found if found in self._known else None
+
+    def known_symbols(self) -> list[tuple[int, str]]:
+        """All symbols of the feed by name."""
+        return sorted(((i, self.symbols.name(i)) for i in self._known), key=lambda pair: pair[1])
+
+    def partition_of(self, symbol: str) -> int:
+        """The partition of a symbol."""
+        return partition_of(symbol, self.partitions)
+
+    def watermark(self, symbol_ids: Iterable[int]) -> int | None:
+        """The event time (Unix ns) that all of these have reached, None without any."""
+        return min((self.window.watermark(i) for i in symbol_ids), default=0) or None
+
+    def bars(self, symbol_id: Int64Array, start_s: Int64Array) -> BarColumns:
+        """Those of these bars that are in memory: held ones, and older ones read back from the store."""
+        held = self.window.at(symbol_id, start_s)
+        if not self._older:
+            return held
+        keys = zip(symbol_id.tolist(), start_s.tolist(), strict=True)
+        older = [self._older[key] for key in keys if key in self._older]
+        return combine(stack([held, *older])) if older else held
+
+    def older_bars(self, symbol_id: int) -> BarColumns:
+        """The bars of a symbol that were read back from the store, sorted by start."""
+        if not self._older:
+            return no_bars()
+        return combine(stack([bar for key, bar in self._older.items() if key[0] == symbol_id]))
+
+    def price_before(self, symbol_id: int) -> tuple[float | None, int]:
+        """The last different price of a symbol, and the direction of the last change."""
+        before, now = float(self._previous[symbol_id]), float(self._price[symbol_id])
+        if not before:
+            return None, 0
+        return before, 1 if now > before else -1
+
+    def trades_per_s(self, symbol_id: int, now_s: float) -> float:
+        """The rate of trades at present."""
+        idle_s = max(0.0, now_s - float(self._rated_s[symbol_id]))
+        return float(self._rate[symbol_id]) * float(np.exp(-idle_s / RATE_MEMORY_S))
+
+    @property
+    def knows_symbols(self) -> bool:
+        """Whether any symbol of the feed is known yet."""
+        return bool(self._known)
+
+    def last_trade_ts(self, symbol_id: int) -> int | None:
+        """Stamp of the symbol's newest trade, None if it never traded."""
+        if not self.has_quote(symbol_id):
+            return None
+        return int(self.quotes.take(np.array([symbol_id])).day.close_ts[0])
+
+    def has_quote(self, symbol_id: int) -> bool:
+        """Whether the symbol has ever traded."""
+        return bool(self._price[symbol_id])
+
+    def source(self, symbol_id: int, now_s: float, now_ns: int) -> SourceState:
+        """Where the symbol stands; the same object as long as nothing changes."""
+        source, reason = self._judge(symbol_id, now_s)
+        halt = self._halts.get(symbol_id)
+        trading = "trading" if halt is None else halt.status
+        before = self._sources.get(symbol_id)
+        if before is not None and (before.source, before.trading) == (source, trading):
+            return before
+        found = self._sources[symbol_id] = SourceState(source, trading, now_ns, reason or (halt.reason if halt else ""))
+        return found
+
+    # --- what happens ------------------------------------------------------------------------------------------------
+
+    def apply(self, records: Sequence[Logged], now_s: float) -> int:
+        """Let records happen; those of each partition in offset order. Returns the number of trades counted."""
+        by_partition: dict[int, list[Logged]] = {}
+        for record in records:
+            by_partition.setdefault(record.partition, []).append(record)
+        events: list[TapeEvent] = []
+        for partition, found in by_partition.items():
+            events += self.readers[partition].read(found)
+            self._heard_s[partition] = now_s
+        self._room()
+        for event in events:
+            if not isinstance(event, TapeTrades):
+                self._control(event, now_s)
+        changes = self.window.apply(events)
+        refused = changes.late_after_final
+        for event in events:
+            if isinstance(event, TapeTrades):
+                self._quote(event if not len(refused) else _without(event, refused))
+        self.trades += changes.trades
+        return changes.trades
+
+    def commit(self, now_s: float) -> set[int]:
+        """Close the turn: changes become a version. Returns the symbols that have appeared meanwhile."""
+        touched = self.window.touched()
+        for orphan in touched.orphans:
+            self._adopt(orphan)
+        if self._changed_quotes:
+            self._follow_prices(now_s)
+        if touched.bars or self._changed_quotes or self._news:
+            self.log.note(Changes(self._changed_quotes, touched.bars, self._news))
+            self._changed_quotes, self._news = set(), []
+        appeared, self._appeared = self._appeared, set()
+        return appeared
+
+    def announce(self, symbol_id: int, news: object) -> None:
+        """Something that every subscriber of the symbol must be told."""
+        self._news.append((symbol_id, news))
+
+    def judge_sources(self, symbol_ids: Iterable[int], now_s: float, now_ns: int) -> None:
+        """Announce every change of source or trading status among these symbols."""
+        for symbol_id in symbol_ids:
+            before = self._sources.get(symbol_id)
+            found = self.source(symbol_id, now_s, now_ns)
+            if before is not None and found is not before:
+                self.announce(symbol_id, found)
+
+    def adopt_older(self, bars: BarColumns, stored: Mapping[int, int]) -> None:
+        """Take in bars read back from the store at `stored` (next offset by partition), in place of orphans.
+
+        A bar whose orphan is newer than that stays an orphan.
+        """
+        changed: dict[int, set[int]] = {}
+        for row, key in enumerate(zip(bars.symbol_id.tolist(), bars.start_s.tolist(), strict=True)):
+            if not self._is_stored(key[0], self.orphans.get(key, -1), stored):
+                continue
+            self.orphans.pop(key, None)
+            self._older[key] = self.window.finished(bars.take(slice(row, row + 1)))
+            self._older.move_to_end(key)
+            changed.setdefault(key[0], set()).add(key[1])
+        while len(self._older) > OLDER_MAX:
+            self._older.popitem(last=False)
+        if changed:
+            self.log.note(Changes(set(), changed, []))
+
+    def readable_orphans(self, stored: Mapping[int, int]) -> list[tuple[int, int]]:
+        """Orphans that the store, at `stored`, has in full."""
+        return [key for key, offset in self.orphans.items() if self._is_stored(key[0], offset, stored)]
+
+    def evict(self, stored: Mapping[int, int] | None) -> int:
+        """Let go of what the store (at `stored`, None: unknown) has; how many bars."""
+        offsets = np.zeros(len(self.symbols), np.int64)
+        if stored:
+            names = self.symbols.names()
+            offsets = np.fromiter((stored.get(self.partition_of(n), 0) for n in names), np.int64, len(names))
+        return self.window.evict_stored(offsets)
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _reader(self, partition: int, state: PartitionState | None) -> PartitionReader:
+        """A state at offset 0 knows nothing: the reader has to find out whether the log begins there."""
+        return PartitionReader(partition, self.symbols, state if state is not None and state.next_offset else None)
+
+    def _is_stored(self, symbol_id: int, offset: int, stored: Mapping[int, int]) -> bool:
+        return stored.get(self.partition_of(self.symbols.name(symbol_id)), 0) > offset
+
+    def _adopt(self, orphan: Orphan) -> None:
+        key = orphan.symbol_id, orphan.start_s
+        self.orphans[key] = max(orphan.offset, self.orphans.get(key, -1))
+        self._older.pop(key, None)
+        if len(self.orphans) > ORPHANS_MAX:
+            del self.orphans[next(iter(self.orphans))]
+            self.lost_orphans += 1
+
+    def _control(self, event: TapeEvent, now_s: float) -> None:
+        if isinstance(event, TapeWatermark):
+            self._risen_s[event.symbol_id] = now_s
+        elif isinstance(event, TapeOwner):
+            new = set(event.symbol_id.tolist()) - self._known
+            self._known |= new
+            self._appeared |= new
+            self._risen_s[event.symbol_id] = now_s
+        elif isinstance(event, TapeGap):
+            for symbol_id in event.symbol_id.tolist():
+                self._news.append((symbol_id, event))
+            if event.reason in ("no_owner", "log_trimmed"):
+                self._begin_in_the_middle(event)
+        elif isinstance(event, TapeStatus):
+            for symbol_id in event.symbol_id.tolist():
+                self._halts[symbol_id] = event
+
+    def _begin_in_the_middle(self, gap: TapeGap) -> None:
+        """Bars up to the end of what was not counted are known in part only: the store's are better."""
+        until_s = gap.to_ts // NANOS + 1
+        self.partial_until_s[gap.partition] = until_s
+        self.window.begin_at(until_s)
+        new = set(gap.symbol_id.tolist()) - self._known
+        self._known |= new
+        self._appeared |= new
+
+    def _quote(self, trades: TapeTrades) -> None:
+        if not len(trades):
+            return
+        ids = self.quotes.apply(trades).tolist()
+        self._changed_quotes.update(ids)
+        new = set(ids) - self._known
+        if new:
+            self._known |= new
+            self._appeared |= new
+        counted = trades.symbol_id[trades.size != 0]
+        self._counts += np.bincount(counted, minlength=len(self._counts))
+        stamps = int(trades.event_ts.max()), trades.received_ts, trades.append_ts
+        if self.newest_stamps is None or stamps[2] >= self.newest_stamps[2]:
+            self.newest_stamps = stamps
+
+    def _follow_prices(self, now_s: float) -> None:
+        """Previous price, direction and rate of the symbols whose quote changed."""
+        ids = np.fromiter(sorted(self._changed_quotes), np.int64, len(self._changed_quotes))
+        price = self.quotes.take(ids).day.close
+        moved = price != self._price[ids]
+        self._previous[ids[moved]] = self._price[ids[moved]]
+        self._price[ids] = price
+        idle_s = np.maximum(0.0, now_s - self._rated_s[ids])
+        self._rate[ids] = self._rate[ids] * np.exp(-idle_s / RATE_MEMORY_S) + self._counts[ids] / RATE_MEMORY_S
+        self._rated_s[ids] = now_s
+        self._counts[ids] = 0
+
+    def _judge(self, symbol_id: int, now_s: float) -> tuple[str, str]:
+        if self.log_down_since_ts is not None:
+            return "down", "this server cannot read the log"
+        heard_s = self._heard_s.get(self.partition_of(self.symbols.name(symbol_id)))
+        if heard_s is None or now_s - heard_s > DOWN_AFTER_S:
+            return "down", f"nothing in the log for {DOWN_AFTER_S:g} s"
+        if now_s - float(self._risen_s[symbol_id]) > STALE_AFTER_S:
+            return "stale", f"the feed has been silent for {STALE_AFTER_S:g} s"
+        return "live", ""
+
+    def _room(self) -> None:
+        """Make the columns by symbol long enough."""
+        more = len(self.symbols) - len(self._price)
+        if more <= 0:
+            return
+        more += len(self._price) // 2 + 64
+        self._price, self._previous, self._rate, self._rated_s, self._risen_s = (
+            np.concatenate([column, np.zeros(more)])
+            for column in (self._price, self._previous, self._rate, self._rated_s, self._risen_s)
+        )
+        self._counts = np.concatenate([self._counts, np.zeros(more, np.int64)])
+
+    def _day_of(self, start_s: Int64Array) -> Int64Array:
+        return self.calendar.trade_dates(start_s).astype(np.int64)
+
+
+def nothing_known(topic_id: str, offsets: Mapping[int, int]) -> Beginning:
+    """A beginning without a store; at offset 0 all bars there are will be held."""
+    return Beginning(topic_id, offsets, {}, SymbolTable(), no_bars(), None, {}, None, ())
+
+
+def quotes_of(days: BarColumns, previous: Mapping[int, tuple[int, float]], partitions: Sequence[int]) -> QuoteColumns:
+    """Quotes as far as stored bars tell them: days as in QuoteColumns.day, `previous` (date, close) by symbol id."""
+    count = len(days)
+    before = [previous.get(i, (NO_DAY, float("nan"))) for i in days.symbol_id.tolist()]
+    zeros = np.zeros(count, np.int64)
+    return QuoteColumns(
+        day=days,
+        size=np.full(count, np.nan),
+        previous_close=np.array([close for _, close in before], np.float64),
+        previous_date=np.array([day for day, _ in before], np.int64),
+        previous_ts=zeros,
+        previous_offset=zeros,
+        previous_index=zeros,
+        partition=np.array(partitions, np.int64),
+        received_ts=zeros.copy(),
+        append_ts=zeros.copy(),
+    )
+
+
+def _without(trades: TapeTrades, refused: TradeRows) -> TapeTrades:
+    """The trades that are not among the refused ones (bars that are FINAL)."""
+    bad = set(zip(refused.symbol_id.tolist(), refused.offset.tolist(), refused.index.tolist(), strict=True))
+    rows = zip(trades.symbol_id.tolist(), trades.offset.tolist(), trades.index.tolist(), strict=True)
+    keep = np.fromiter((row not in bad for row in rows), np.bool_, len(trades))
+    names = ("symbol_id", "event_ts", "price", "size", "offset", "index", "condition_index")
+    return replace(trades, **{name: getattr(trades, name)[keep] for name in names})
