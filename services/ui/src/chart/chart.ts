@@ -266,6 +266,7 @@ export class DayChart {
     if (this.shown && near(this.shown, logical)) return;
     this.shown = logical;
     this.width = this.chart.timeScale().width();
+    this.host.style.setProperty('--axis-width', `${this.chart.priceScale('right').width()}px`);
     this.chart.timeScale().setVisibleLogicalRange(logical);
   }
 

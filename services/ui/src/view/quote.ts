@@ -89,7 +89,7 @@ export class QuoteView {
     const node = element('change');
     const { change, changePercent, digits } = model;
     const sign = Math.sign(Number((change ?? 0).toFixed(digits)));
-    setData(node, 'sign', String(sign));
+    setData(node, 'sign', change === null ? 'none' : String(sign));
     if (change === null) {
       setText(node, model.quote ? `${format.DASH} no previous close` : format.DASH);
       return;
