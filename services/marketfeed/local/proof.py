@@ -137,4 +137,23 @@ def read_latency(path: Path) -> Latency | None:
 
 def not_stored(statuses: Mapping[str, Mapping[str, Any] | None]) -> str:
     """What is still on its way after the generator has stopped, in words; empty when everything is stored."""
-    raise NotImplementedError
+    waiting = []
+    for name, status in statuses.items():
+        if status is None:
+            waiting.append(f"{name} does not answer")
+        elif status.get("service") == "ingest":
+            waiting.extend(f"{name} {reason}" for reason in _on_its_way(status))
+    return "; ".join(waiting)
+
+
+def _on_its_way(status: Mapping[str, Any]) -> list[str]:
+    """Why an ingest has not sent everything that it will ever receive."""
+    trades, spool = status["trades"], status["spool"]
+    reasons = {
+        "still receives": status["rate"] > 0,
+        f"is {status['phase']}": status["phase"] != "live",
+        f"has {trades['unacknowledged']} trades on their way": trades["unacknowledged"] > 0,
+        f"holds {trades['buffered']} trades": trades["buffered"] > 0,
+        f"has {spool['records']} records in its spool": spool["records"] > 0,
+    }
+    return [reason for reason, holds in reasons.items() if holds]

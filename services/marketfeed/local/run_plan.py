@@ -119,10 +119,11 @@ def _ingest(settings: DemoSettings, plan: RunPlan, shard: int, state: Path) -> d
     return _variables(
         symbols_file=symbols_file(state),
         shard=f"{shard}/{settings.shards}",
-        url=f"ws://127.0.0.1:{plan.feed_port}" if generated else settings.finnhub_url,
-        token=f"demo-{shard}" if generated else settings.finnhub_api_key,
+        source=settings.source,
+        finnhub_url=f"ws://127.0.0.1:{plan.feed_port}" if generated else settings.finnhub_url,
+        finnhub_api_key=f"demo-{shard}" if generated else settings.finnhub_api_key,
         retention_gb=plan.retention_gb,
-        spool_dir=state / "spool" / plan.feed / str(shard),
+        spool_dir=state / "spool",
     )
 
 

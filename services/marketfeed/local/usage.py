@@ -10,7 +10,7 @@ import psutil
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process tree uses: CPU share of one core since the last look (1.0 = a full core), CPU time, memory."""
+    """What a process tree uses: CPU share since the last look (1.0 = a full core), CPU time, memory."""
 
     cpu_share: float
     cpu_s: float
@@ -24,7 +24,7 @@ class Meter:
         self._ended_s = 0.0
         self._pid = -1
         self._last_cpu_s = 0.0
-        self._last_s = time.monotonic()
+        self._last_s: float | None = None
 
     def read(self, pid: int | None) -> Usage:
         """Look at the process `pid`; None, or a process that is gone, counts with what it had used at the last look."""
@@ -41,7 +41,7 @@ class Meter:
             except psutil.Error:
                 rss_bytes = 0
         total_s = self._ended_s + self._last_cpu_s
-        share = max(0.0, total_s - before_s) / max(1e-3, now_s - self._last_s)
+        share = 0.0 if self._last_s is None else max(0.0, total_s - before_s) / max(1e-3, now_s - self._last_s)
         self._last_s = now_s
         return Usage(share, total_s, rss_bytes)
 

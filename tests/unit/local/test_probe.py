@@ -13,7 +13,15 @@ def quote(symbol: str, event_ms: int, size: float = 100.0) -> QuoteOut:
     """A quote of a trade stamped at `event_ms`."""
     stamp = str(event_ms * MS)
     stamps = {"event_ts": stamp, "received_ts": None, "logged_ts": None, "sent_ts": stamp}
-    fields = {"symbol": symbol, "price": 1.0, "size": size, "event_ts": stamp, "previous_price": None, "direction": 0}
+    fields = {
+        "symbol": symbol,
+        "price": 1.0,
+        "size": size,
+        "event_ts": stamp,
+        "age_ms": 0,
+        "previous_price": None,
+        "direction": 0,
+    }
     rest = {"day": None, "previous_close": None, "trades_per_s": 1.0, "session": "regular", "stamps": stamps}
     return msgspec.convert({"type": "quote", **fields, **rest}, QuoteOut)
 

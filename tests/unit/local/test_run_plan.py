@@ -42,7 +42,7 @@ def test_retention_covers_a_run_of_known_length() -> None:
     assert retention_gb(200_000, 120) > 200_000 * 120 * 40 / 1e9
 
 
-def test_each_shard_has_a_key_a_spool_and_a_share() -> None:
+def test_each_shard_has_a_key_and_a_share() -> None:
     """No key is used twice, and what the user set for all services goes to all."""
     settings = DemoSettings.load({"shards": 2, "fault": "triple,disconnect@5"}, env={})
     env = {"MARKETFEED_LOG_LEVEL": "debug"}
@@ -50,8 +50,7 @@ def test_each_shard_has_a_key_a_spool_and_a_share() -> None:
     assert list(programs) == ["generator", "ingest-0", "ingest-1", "recorder", "mds"]
     shards = [programs[f"ingest-{i}"].env for i in range(2)]
     assert [shard["MARKETFEED_SHARD"] for shard in shards] == ["0/2", "1/2"]
-    assert len({shard["MARKETFEED_TOKEN"] for shard in shards}) == 2
-    assert len({shard["MARKETFEED_SPOOL_DIR"] for shard in shards}) == 2
+    assert len({shard["MARKETFEED_FINNHUB_API_KEY"] for shard in shards}) == 2
     assert programs["generator"].env["MARKETFEED_FAULT"] == "triple,disconnect@5"
     for program in programs.values():
         assert program.env["MARKETFEED_FEED"] == "runx"
@@ -65,8 +64,8 @@ def test_a_real_feed_has_no_generator() -> None:
     settings = DemoSettings.load({"source": "finnhub", "finnhub_api_key": "k", "finnhub_url": "wss://x"}, env={})
     programs = service_programs(settings, PLAN, ADDRESSES, Path("/s"), None, {})
     assert [program.name for program in programs] == ["ingest", "recorder", "mds"]
-    assert programs[0].env["MARKETFEED_URL"] == "wss://x"
-    assert programs[0].env["MARKETFEED_TOKEN"] == "k"
+    assert programs[0].env["MARKETFEED_FINNHUB_URL"] == "wss://x"
+    assert programs[0].env["MARKETFEED_FINNHUB_API_KEY"] == "k"
 
 
 def test_existing_servers_are_all_given_or_none() -> None:
