@@ -11,7 +11,7 @@ every symbol has its own phase within the minute for the seconds, which spreads 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +67,7 @@ class RollupsDue:
         """Buckets due, of all intervals."""
         return sum(len(pending) for pending in self._pending.values())
 
-    def mark(self, symbol_id: Int64Array, start_s: Int64Array, since: dict[int, int]) -> None:
+    def mark(self, symbol_id: Int64Array, start_s: Int64Array, since: Mapping[int, int]) -> None:
         """Seconds that changed; `since` is, per partition, the offset that the change is not below."""
         minute = bucket_starts(start_s, "1m", self._calendar)
         keys = np.unique(np.stack([symbol_id, minute], axis=1), axis=0) if len(minute) else np.empty((0, 2), np.int64)
@@ -77,10 +77,14 @@ class RollupsDue:
             if (symbol, bucket_s) not in pending:
                 pending[symbol, bucket_s] = (since[partition], bucket_s)
 
-    def take(self, interval: str, reached_s: Callable[[Int64Array], Int64Array], at_most: int) -> DueBuckets:
+    def waiting(self, now: float, times: Mapping[str, float]) -> bool:
+        """Whether an interval has buckets due whose time (same clock as `now`) has come."""
+        return any(pending and now >= times[interval] for interval, pending in self._pending.items())
+
+    def take(self, interval: str, reached_s: Int64Array, at_most: int) -> DueBuckets:
         """The buckets of an interval that have been due longest; the coarser ones above them are due from now on.
 
-        `reached_s` gives the watermarks of symbol ids in whole seconds. What is taken has to be recomputed in the
+        `reached_s` holds the watermarks in whole seconds by symbol id. What is taken has to be recomputed in the
         transaction that stores the next `frontier`.
         """
         pending = self._pending[interval]
@@ -96,11 +100,11 @@ class RollupsDue:
                 held = above.get((symbol, parent_s))
                 above[symbol, parent_s] = since if held is None else (min(held[0], since[0]), min(held[1], since[1]))
         end_s = bucket_ends(start_s, interval, self._calendar)
-        reached = reached_s(symbol_id)
+        reached = reached_s[symbol_id]
         closed, final = reached >= end_s + CLOSE_AFTER_S, reached >= end_s + LATENESS_S
         return DueBuckets(interval, symbol_id, start_s, end_s, closed, final)
 
-    def frontier(self, next_offsets: dict[int, int]) -> dict[int, tuple[int, int]]:
+    def frontier(self, next_offsets: Mapping[int, int]) -> dict[int, tuple[int, int]]:
         """Per partition (offset, second) from which on changes may be missing; nothing is before `next_offsets`."""
         frontier = {partition: (offset, NOTHING_DUE_S) for partition, offset in next_offsets.items()}
         for pending in self._pending.values():

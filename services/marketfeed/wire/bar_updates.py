@@ -9,6 +9,12 @@ from marketfeed.domain.decimals import to_decimal
 from marketfeed.domain.sessions import SESSIONS, Calendar
 from marketfeed.wire.v1 import bars_pb2 as pb
 
+# Fields that have the name of their column.
+_SAME = (
+    *("start_s", "open", "high", "low", "close", "trades", "incomplete", "state"),
+    *("first_offset", "last_offset", "changed_offset"),
+)
+
 
 def encode_updates(
     bars: BarColumns, names: Sequence[str], interval_s: int, calendar: Calendar
@@ -16,11 +22,7 @@ def encode_updates(
     """(symbol_id, symbol, value) of each bar; `names` by symbol_id."""
     sessions = calendar.sessions(bars.start_s).tolist()
     dates = calendar.trade_dates(bars.start_s).astype(str).tolist()
-    columns = {
-        name: getattr(bars, name).tolist()
-        for name in ("start_s", "open", "high", "low", "close", "trades", "incomplete", "state")
-        + ("first_offset", "last_offset", "changed_offset")  # noqa: RUF005
-    }
+    columns = {name: getattr(bars, name).tolist() for name in _SAME}
     for row, symbol_id in enumerate(bars.symbol_id.tolist()):
         price_scale, size_scale = int(bars.price_scale[row]), int(bars.size_scale[row])
         update = pb.BarUpdate(

@@ -6,6 +6,7 @@ holds the merged bar, and its transaction has checked that nobody wrote in betwe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -73,6 +74,12 @@ _READ_FIELDS = tuple(
         else (field,)
     )
 )
+CLOSE_FIELDS = (
+    Field("symbol_id", "int4"),
+    Field("start", "timestamptz"),
+    Field("close", "float8"),
+    Field("close_ts", "int8"),
+)
 READ_COLUMNS = ", ".join(
     f"div({_UNITS[field.name]}, {_LIMB})::int8, mod({_UNITS[field.name]}, {_LIMB})::int8"
     if field.kind == "numeric"
@@ -133,14 +140,20 @@ async def upsert_bars(connection: Any, table: str, stored: StoredBars, source: i
 
 async def fetch_bars(connection: Any, query: str, *arguments: object) -> StoredBars:
     """The bars of a query that selects READ_COLUMNS, sorted by (symbol_id, start)."""
+    return _stored(await fetch_columns(connection, _READ_FIELDS, query, *arguments))
+
+
+async def fetch_columns(
+    connection: Any, fields: Sequence[Field], query: str, *arguments: object
+) -> dict[str, npt.NDArray[Any]]:
+    """The columns of a query that selects `fields`, none of them NULL."""
     body = bytearray()
 
     async def take(piece: bytes) -> None:
         body.extend(piece)
 
     await connection.copy_from_query(query, *arguments, output=take, format="binary")
-    columns = decode_rows(_READ_FIELDS, bytes(body))
-    return _stored(columns)
+    return decode_rows(fields, bytes(body))
 
 
 def _stored(columns: dict[str, npt.NDArray[Any]]) -> StoredBars:

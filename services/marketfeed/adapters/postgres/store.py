@@ -15,6 +15,7 @@ from typing import Any
 
 import asyncpg
 import numpy as np
+import numpy.typing as npt
 
 from marketfeed.adapters.postgres import bars as bar_tables
 from marketfeed.adapters.postgres import days, rollups
@@ -183,6 +184,21 @@ class PostgresStore:
                 symbol_id.tolist(),
                 from_s.tolist(),
                 from_offset.tolist(),
+            )
+
+    async def read_closes(self, feed: str, from_s: int, to_s: int) -> dict[str, npt.NDArray[Any]]:
+        """symbol_id, start (Unix s), close and close_ts of all 1 s bars that start in [from_s, to_s), sorted."""
+        async with self._reading() as connection:
+            return await bar_tables.fetch_columns(
+                connection,
+                bar_tables.CLOSE_FIELDS,
+                "SELECT b.symbol_id, b.start, b.close, b.close_ts FROM bar_1s b"
+                " WHERE b.symbol_id IN (SELECT symbol_id FROM symbol WHERE feed = $1)"
+                " AND b.start >= to_timestamp($2::int8) AND b.start < to_timestamp($3::int8)"
+                " ORDER BY b.symbol_id, b.start",
+                feed,
+                from_s,
+                to_s,
             )
 
     async def read_gaps(self, feed: str, from_ts: int, to_ts: int) -> list[TapeGap]:

@@ -25,10 +25,12 @@ from marketfeed.adapters.postgres import days, rollups
 from marketfeed.adapters.postgres.bars import READ_COLUMNS, StoredBars
 from marketfeed.adapters.postgres.connection import close_quietly, connect, translated
 from marketfeed.adapters.postgres.state import read_checkpoint
+from marketfeed.domain.bar_window import LATENESS_S
 from marketfeed.domain.errors import StalePosition
 from marketfeed.domain.ownership import EpochState, OwnerRow
+from marketfeed.domain.partitions import partition_of
 from marketfeed.domain.position import Position
-from marketfeed.domain.trades import Conditions, Float64Array, Int64Array
+from marketfeed.domain.trades import NANOS, Conditions, Float64Array, Int64Array
 from marketfeed.wire.copy_binary import Field, encode_rows
 
 _CHECKPOINT = """
@@ -211,25 +213,43 @@ class StoreWriter:
                 await days.make_days(self.connection, parent, missing)
             self._days[parent] |= missing
 
-    async def begin_log(self, topic_id: str, partitions: Sequence[int]) -> bool:
+    async def begin_log(self, topic_id: str, partitions: int, now_ns: int) -> bool:
         """Make checkpoint rows for partitions that have none. If the rows are of another log, void them: offset 0, no
-        owners. Says whether that was so. Raises Unavailable."""
+        owners, and a gap from the lateness before the last record applied until now. Says whether that was so.
+
+        Raises Unavailable.
+        """
         async with translated(self._dsn), self.connection.transaction():
             await self.connection.execute("SELECT FROM checkpoint WHERE feed = $1 FOR UPDATE", self.feed)
-            found, _ = await read_checkpoint(self.connection, self.feed)
+            found, rows = await read_checkpoint(self.connection, self.feed)
             replaced = bool(found) and found != topic_id
             if replaced:
                 for table in ("owner", "epoch_state", "checkpoint"):
                     await self.connection.execute(f"DELETE FROM {table} WHERE feed = $1", self.feed)
+                from_ts = max(row.append_ts for row in rows.values()) - LATENESS_S * NANOS
+                await self._note_replaced(partitions, from_ts, now_ns)
             await self.connection.execute(
                 "INSERT INTO checkpoint (feed, partition, topic_id, next_offset, rolled_offset, rolled_from_s,"
                 " published_offset, published_from_s, append_ts)"
-                " SELECT $1, p, $2, 0, 0, 0, 0, 0, 0 FROM unnest($3::int[]) AS p ON CONFLICT DO NOTHING",
+                " SELECT $1, p, $2, 0, 0, 0, 0, 0, 0 FROM generate_series(0, $3::int - 1) AS p ON CONFLICT DO NOTHING",
                 self.feed,
                 topic_id,
-                list(partitions),
+                partitions,
             )
             return replaced
+
+    async def _note_replaced(self, partitions: int, from_ts: int, to_ts: int) -> None:
+        """The gap between two logs: its rows, and the stored bars that it touches."""
+        transaction = StoreTransaction(self.connection, self.feed, self._feed_id)
+        symbols = await self.connection.fetch("SELECT symbol_id, symbol FROM symbol WHERE feed = $1", self.feed)
+        by_partition: dict[int, list[int]] = {}
+        for row in symbols:
+            by_partition.setdefault(partition_of(row["symbol"], partitions), []).append(row["symbol_id"])
+        await transaction.add_gaps(
+            [GapRow(p, 0, "log_replaced", from_ts, to_ts, 0, tuple(ids)) for p, ids in by_partition.items()]
+        )
+        span_s = from_ts // NANOS, to_ts // NANOS + 1
+        await transaction.mark_incomplete([(row["symbol_id"], *span_s, 0) for row in symbols])
 
     @asynccontextmanager
     async def transaction(self, topic_id: str, advances: Sequence[Advance]) -> AsyncIterator[StoreTransaction]:

@@ -1,0 +1,259 @@
+"""The recorder on real servers: what it stores is the log, whoever is killed, doubled or away in between."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from marketfeed.adapters.kafka import LogAdmin, LogProducer, trades_topic
+from marketfeed.adapters.postgres import PostgresStore
+from marketfeed.adapters.redis import RedisCache
+from marketfeed.domain.bars import BarColumns
+from marketfeed.domain.decimals import to_decimal
+from marketfeed.domain.log import Body, Takeover, TradesRecord, Watermark
+from marketfeed.domain.partitions import partition_of
+from marketfeed.domain.rollup import INTERVALS, roll_up
+from marketfeed.domain.sessions import calendar
+from marketfeed.domain.trades import NANOS, TradeColumns
+from marketfeed.recorder.settings import RecorderSettings
+from marketfeed.wire.records import KIND_HEADER, encode_body
+
+if TYPE_CHECKING:
+    from marketfeed.local.stack import Addresses
+
+pytestmark = pytest.mark.integration
+
+PARTITIONS = 4
+EPOCH = 7
+T0_S = 1_790_000_040  # a whole minute of a recent day
+
+# (symbol, second) -> open, high, low, close, volume, trades
+Expected = dict[tuple[str, int], tuple[float, float, float, float, Decimal, int]]
+
+
+class Writer:
+    """An ingest of the plainest kind: one epoch, trades cut per partition, watermarks behind them."""
+
+    def __init__(self, bootstrap: str, feed: str, symbols: int = 20, seed: int = 1) -> None:
+        self.feed = feed
+        self.names = [f"S{n:03}" for n in range(symbols)]
+        self.rng = np.random.default_rng(seed)
+        self.seq = dict.fromkeys(range(PARTITIONS), 0)
+        self.of = np.array([partition_of(name, PARTITIONS) for name in self.names])
+        self.log: list[tuple[str, int, int, float, float]] = []
+        self._bootstrap = bootstrap
+        self._producer = LogProducer(bootstrap)
+
+    async def begin(self) -> None:
+        """Make the topics and take over every symbol."""
+        await LogAdmin(self._bootstrap).ensure_topics(self.feed, PARTITIONS, 1 << 28, 3_600_000)
+        for partition in range(PARTITIONS):
+            owned = tuple(n for n, p in zip(self.names, self.of, strict=True) if p == partition)
+            self.send(partition, Takeover(EPOCH, owned))
+
+    def send(self, partition: int, body: Body) -> None:
+        kind, value = encode_body(body)
+        self._producer.send(trades_topic(self.feed), partition, value, {KIND_HEADER: kind})
+
+    def trade(self, from_s: float, to_s: float, count: int) -> None:
+        """Trades stamped at random within [from_s, to_s) after T0, in order, one record per partition."""
+        ts = np.sort(self.rng.integers(int(from_s * 1000), int(to_s * 1000), count)) * 1_000_000 + T0_S * NANOS
+        symbol = self.rng.integers(0, len(self.names), count)
+        price = np.round(self.rng.uniform(10, 500, count), 2)
+        size = np.round(self.rng.uniform(0, 50, count), 3) * (self.rng.random(count) > 0.05)
+        for row in zip(symbol.tolist(), ts.tolist(), price.tolist(), size.tolist(), strict=True):
+            self.log.append((self.names[row[0]], row[1] // NANOS, row[1], row[2], row[3]))
+        for partition in range(PARTITIONS):
+            mine = self.of[symbol] == partition
+            if mine.any():
+                columns = TradeColumns(
+                    tuple(self.names), symbol[mine].astype(np.uint32), ts[mine], price[mine], size[mine],
+                    (("1",), None), (symbol[mine] % 2).astype(np.uint32),
+                )  # fmt: skip
+                self.send(partition, TradesRecord(EPOCH, self.seq[partition], int(ts[mine].max()), columns))
+                self.seq[partition] += int(mine.sum())
+
+    def watermark(self, at_s: float) -> None:
+        """Every partition's event time has reached `at_s` after T0."""
+        for partition in range(PARTITIONS):
+            self.send(partition, Watermark((EPOCH,), int((T0_S + at_s) * NANOS)))
+
+    def run(self, from_s: int, to_s: int, per_s: int = 200, late: bool = True) -> None:
+        """Seconds of trading, ten records a second, some trades late by up to 30 s, watermarks half a second behind."""
+        for tenth in range(from_s * 10, to_s * 10):
+            now = tenth / 10
+            self.trade(now, now + 0.1, per_s // 10)
+            if late and tenth % 7 == 3 and now > 1:
+                self.trade(max(0.0, now - 30), now, 3)
+            if tenth % 5 == 4:
+                self.watermark(now - 0.5)
+
+    async def settle(self) -> None:
+        """Everything sent is in the log."""
+        assert await self._producer.flush(20) == 0
+
+    async def close(self) -> None:
+        await self._producer.close()
+
+    def expected(self) -> Expected:
+        """The bars of everything written, in the plainest way: in the order of event time, then of the log."""
+        bars: Expected = {}
+        for name, second, _, price, size in sorted(self.log, key=lambda trade: trade[2]):
+            held = bars.get((name, second))
+            amount, counted = Decimal(repr(size)), int(size != 0)
+            if held is None:
+                bars[name, second] = (price, price, price, price, amount, counted)
+            else:
+                o, h, low, _, volume, trades = held
+                bars[name, second] = (o, max(h, price), min(low, price), price, volume + amount, trades + counted)
+        return bars
+
+
+def as_expected(bars: BarColumns, names: dict[int, str]) -> Expected:
+    """Stored bars in the shape of `Writer.expected`."""
+    return {
+        (names[symbol_id], start_s): (
+            float(bars.open[i]), float(bars.high[i]), float(bars.low[i]), float(bars.close[i]),
+            to_decimal(bars.volume[i], int(bars.size_scale[i])).normalize() + 0, int(bars.trades[i]),
+        )
+        for i, (symbol_id, start_s) in enumerate(zip(bars.symbol_id.tolist(), bars.start_s.tolist(), strict=True))
+    }  # fmt: skip
+
+
+async def until(condition: Callable[[], Awaitable[bool]], within_s: float = 30.0) -> None:
+    """Wait for a condition, or fail."""
+    async with asyncio.timeout(within_s):
+        while not await condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+class Reader:
+    """What tests ask the stores."""
+
+    def __init__(self, stack: Addresses, feed: str) -> None:
+        self.feed = feed
+        self.stack = stack
+        self.store = PostgresStore(stack.postgres)
+        self.cache = RedisCache(stack.redis, feed)
+
+    async def stored_all(self) -> bool:
+        """Whether the store's checkpoint is at the log's end."""
+        ends = await LogAdmin(self.stack.kafka).end_offsets(trades_topic(self.feed))
+        position = await self.store.read_checkpoint(self.feed)
+        return position is not None and dict(position.offsets) == ends
+
+    async def cached_all(self) -> bool:
+        """Whether the cache's position is at the log's end."""
+        ends = await LogAdmin(self.stack.kafka).end_offsets(trades_topic(self.feed))
+        position = await self.cache.position()
+        return position is not None and dict(position.offsets) == ends
+
+    async def bars(self, interval_s: int = 1) -> BarColumns:
+        return (await self.store.read_all_bars(self.feed, interval_s, T0_S - 86_400, T0_S + 86_400)).bars
+
+    async def names(self) -> dict[int, str]:
+        return {row.symbol_id: row.symbol for row in await self.store.symbols(self.feed)}
+
+    async def expected(self) -> Expected:
+        return as_expected(await self.bars(), await self.names())
+
+    async def closes(self, name: str) -> dict[int, float]:
+        _, cells = await self.cache.read_seconds(name, T0_S - 3600, T0_S + 3600)
+        return dict(zip(cells.second.tolist(), cells.close.tolist(), strict=True))
+
+    async def close(self) -> None:
+        await self.store.close()
+        await self.cache.close()
+
+
+@asynccontextmanager
+async def reading(stack: Addresses, feed: str) -> AsyncIterator[Reader]:
+    reader = Reader(stack, feed)
+    await reader.store.migrate()
+    await reader.store.open()
+    try:
+        yield reader
+    finally:
+        await reader.close()
+
+
+@asynccontextmanager
+async def writing(stack: Addresses, feed: str) -> AsyncIterator[Writer]:
+    writer = Writer(stack.kafka, feed)
+    await writer.begin()
+    try:
+        yield writer
+    finally:
+        await writer.close()
+
+
+@asynccontextmanager
+async def recorder(stack: Addresses, feed: str, *flags: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A recorder as its own process; ended by SIGTERM if the test has not ended it."""
+    env = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("MARKETFEED_")},
+        "MARKETFEED_KAFKA": stack.kafka,
+        "MARKETFEED_REDIS": stack.redis,
+        "MARKETFEED_POSTGRES": stack.postgres,
+        "MARKETFEED_FEED": feed,
+    }
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "marketfeed.recorder", *flags, env=env)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(20):
+                await process.wait()
+            assert process.returncode == 0
+
+
+async def test_bars_cells_and_quotes_are_those_of_the_log(stack: Addresses, feed: str) -> None:
+    """After two minutes of trades, late ones included, PostgreSQL and Redis hold exactly what was written."""
+    assert RecorderSettings.load({}, {}).sinks == ("store", "cache")
+    async with writing(stack, feed) as writer, reading(stack, feed) as reader, recorder(stack, feed):
+        writer.run(0, 130)
+        writer.watermark(140)
+        await writer.settle()
+        await until(reader.stored_all)
+        await until(reader.cached_all)
+        expected = writer.expected()
+        assert await reader.expected() == {k: (*v[:4], v[4].normalize() + 0, v[5]) for k, v in expected.items()}
+        await roll_ups_are_right(reader)
+        for name in writer.names[:5]:
+            closes = {second: bar[3] for (symbol, second), bar in expected.items() if symbol == name}
+            assert await reader.closes(name) == closes
+        quote = await reader.cache.read_quote(writer.names[0])
+        mine = [trade for trade in writer.log if trade[0] == writer.names[0]]
+        assert quote is not None
+        assert float(quote["price"]) == sorted(mine, key=lambda trade: trade[2])[-1][3]
+        assert Decimal(quote["day_volume"]) == sum(Decimal(repr(trade[4])) for trade in mine)
+        assert float(quote["day_high"]) == max(trade[3] for trade in mine)
+
+
+async def roll_ups_are_right(reader: Reader) -> None:
+    """Minutes, hours and days are those that the domain's own roll-up makes of the stored seconds."""
+    seconds = await reader.bars()
+    watermarks = dict.fromkeys(np.unique(seconds.symbol_id).tolist(), (T0_S + 140) * NANOS)
+    for interval in ("1m", "1h", "1d"):
+        wanted = roll_up(seconds, interval, calendar("24x7"), watermarks)
+
+        async def rolled(interval: str = interval, wanted: BarColumns = wanted) -> bool:
+            found = await reader.bars(INTERVALS[interval])
+            return len(found) == len(wanted) and bool((found.trades == wanted.trades).all())
+
+        await until(rolled, 45)
+        found = await reader.bars(INTERVALS[interval])
+        for name in ("symbol_id", "start_s", "open", "high", "low", "close", "trades", "late", "state", "close_ts"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name), err_msg=f"{interval} {name}")
+        for name in ("volume", "notional", "incomplete", "first_offset", "last_offset", "changed_offset"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name), err_msg=f"{interval} {name}")
