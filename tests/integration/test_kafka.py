@@ -252,6 +252,7 @@ async def test_a_log_made_anew_is_noticed_before_and_while_reading(
         await admin.delete_feed(feed)
         with pytest.raises(Unavailable, match="does not exist"):
             await admin.topic_id(topic)
+        await until_raises(consumer, Unavailable)
         await admin.ensure_topics(feed, 2, 64 << 20, HOUR_MS)
         error = await until_raises(consumer, LogReplaced)
         assert isinstance(error, LogReplaced)

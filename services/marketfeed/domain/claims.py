@@ -210,7 +210,7 @@ class Claimant:
     def caught_up(self, now_s: float) -> None:
         """`<feed>.control` has been read to its end as of a moment ago, at the start or after `deaf`."""
         if self._deaf_s is not None:
-            self._pause(now_s - self._deaf_s)
+            self._pause(now_s - self._deaf_s, now_s)
             self._deaf_s = None
         self._listening = True
         self._last_due_s = now_s
@@ -253,7 +253,7 @@ class Claimant:
     def due(self, now_s: float) -> list[Action]:
         """What to do now, each action once, in this order."""
         if self._last_due_s is not None and now_s - self._last_due_s > STALLED_S and self._listening:
-            self._pause(now_s - self._last_due_s)
+            self._pause(now_s - self._last_due_s, now_s)
         self._last_due_s = now_s
         if self._listening and not self._left:
             self._claim(now_s)
@@ -291,10 +291,10 @@ class Claimant:
                 self._displaced |= lost & self._wanted
             self._let_go(set(lost), epoch)
 
-    def _pause(self, duration_s: float) -> None:
+    def _pause(self, duration_s: float, now_s: float) -> None:
         """Time in which nothing could be heard is no silence."""
         for other in self._others.values():
-            other.sign_s += duration_s
+            other.sign_s = min(other.sign_s + duration_s, now_s)
 
     def _fresh(self, other: _Other, now_s: float) -> bool:
         return not other.ended and now_s - other.sign_s < QUIET_S

@@ -250,10 +250,15 @@ class PartitionReader:
 
     def restart(self, first_offset: int, reason: str = "log_trimmed") -> None:
         """Records below `first_offset` are gone: go on from there, learning who owns what (rule 5)."""
+        known = self._watermark[self._watermark > NO_WATERMARK].tolist()
+        ids = set(np.flatnonzero(self._owner_epoch != NO_OWNER).tolist())
+        to_ts = 0
+        if self._learning is not None:  # what was not counted so far stays part of the gap
+            known += [] if self._learning.from_ts is None else [self._learning.from_ts]
+            ids |= self._learning.symbol_ids
+            to_ts = self._learning.to_ts
+        self._learning = _Learning(reason, None, min(known, default=None), to_ts, ids)
         self._next_offset = first_offset
-        known = self._watermark[self._watermark > NO_WATERMARK]
-        self._learning = _Learning(reason, from_ts=int(known.min()) if len(known) else None)
-        self._learning.symbol_ids.update(np.flatnonzero(self._owner_epoch != NO_OWNER).tolist())
         self._new = False
 
     def _learn(self, record: Logged) -> list[TapeEvent]:

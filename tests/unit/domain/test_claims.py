@@ -218,6 +218,8 @@ def test_standing_still_or_deaf_is_not_taken_for_silence(world: World) -> None:
     assert b.due(world.now) == []
     b.caught_up(world.now)
     assert b.due(world.now) == []
+    del world.alive["a"]
+    assert kinds(world.run(QUIET_S + 0.5)) == [("b", "SendClaim"), ("b", "TakeOver")]
 
 
 def test_a_claim_written_twice_gives_one_epoch(world: World) -> None:

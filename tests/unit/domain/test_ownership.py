@@ -182,6 +182,17 @@ def test_a_trimmed_log_is_a_gap_from_the_last_watermark() -> None:
     assert stamps(events) == [T0 + 99]
 
 
+def test_a_log_trimmed_again_while_learning_widens_the_gap() -> None:
+    """What was not counted before the second loss is in the one gap that follows."""
+    reader = new_reader()
+    reader.read([Logged(0, 40, T0, trades(5, 7, ("A", T0 - 5), ("B", T0 + 5)))])
+    reader.restart(90)
+    reader.read([Logged(0, 90, T0, trades(5, 20, ("C", T0 + 1)))])
+    [gap] = reader.read([Logged(0, 91, T0 + LEARN_NS, Takeover(5, ("A",)))])[:1]
+    assert isinstance(gap, TapeGap)
+    assert (gap.from_ts, gap.to_ts, gap.symbol_id.tolist()) == (T0 - 5 - LATE_NS, T0 + 5, [0, 1, 2])
+
+
 def test_an_empty_log_from_offset_0_teaches_nothing_and_has_no_gap() -> None:
     """The first record of an untrimmed log counts at once."""
     reader = new_reader()

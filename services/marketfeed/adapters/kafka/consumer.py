@@ -2,7 +2,8 @@
 
 There is no consumer group: positions belong to whoever stores what was read. A position that is not in the log is an
 error (`LogTrimmed`, or `LogReplaced` when the topic's id has changed), never a silent jump. The topic's id is checked
-by `assign` and whenever a position turns out to be wrong. What is fetched ahead is bounded in bytes.
+by `assign`, whenever a position turns out to be wrong, and when nothing has come for a while: of a topic that was
+deleted and made anew the client says nothing. What is fetched ahead is bounded in bytes.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from marketfeed.domain.log import Logged
 from marketfeed.wire.records import KIND_HEADER, decode_body
 
 MALFORMED_KEPT = 1000
+IDLE_CHECK_S = 5.0
 
 
 class LogConsumer:
@@ -41,6 +43,8 @@ class LogConsumer:
         self._admin = LogAdmin(bootstrap)
         self._worker = ThreadPoolExecutor(1, f"log-{topic}")
         self._reading: asyncio.Future[list[Logged]] | None = None
+        self._fetched: dict[int, int] = {}  # written by the worker while `_reading` is under way
+        self._heard_s = 0.0
         self._bad_news: KafkaError | None = None
         self._lost: Message | None = None
         self._consumer = Consumer(
@@ -72,8 +76,13 @@ class LogConsumer:
         if self._reading is not None:
             await self._reading
             self._reading = None
+        await self._assign(positions)
+
+    async def _assign(self, positions: Mapping[int, int]) -> None:
         self._bad_news = self._lost = None
         self.positions = dict(positions)
+        self._fetched = {}
+        self._heard_s = asyncio.get_running_loop().time()
         places = [TopicPartition(self.topic, partition, offset) for partition, offset in positions.items()]
         await asyncio.get_running_loop().run_in_executor(self._worker, self._consumer.assign, places)
 
@@ -91,8 +100,14 @@ class LogConsumer:
             self._reading = loop.run_in_executor(self._worker, work)
         records = await asyncio.shield(self._reading)
         self._reading = None
-        for record in records:
-            self.positions[record.partition] = record.offset + 1
+        now_s = asyncio.get_running_loop().time()
+        if self._fetched:
+            self.positions.update(self._fetched)
+            self._fetched = {}
+            self._heard_s = now_s
+        elif now_s - self._heard_s > IDLE_CHECK_S:
+            self._heard_s = now_s
+            await self._check_silence()
         return records
 
     async def end_offsets(self) -> dict[int, int]:
@@ -130,6 +145,7 @@ class LogConsumer:
             if error is not None:
                 self._note(error, message)
                 continue
+            self._fetched[message.partition() or 0] = (message.offset() or 0) + 1
             try:
                 records.append(_logged(message))
             except MalformedRecord as malformed:
@@ -147,17 +163,31 @@ class LogConsumer:
         if error.fatal() or error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._bad_news = error
 
-    async def _raise_trouble(self) -> None:
-        news, lost = self._bad_news, self._lost
-        self._bad_news = self._lost = None
-        if lost is None:
-            raise Unavailable("Kafka", self._bootstrap, news.str() if news is not None else "")
+    async def _check_silence(self) -> None:
+        """Nothing came: raises LogReplaced or Unavailable if that is why, and fetches anew if there is something."""
         found = await self._admin.topic_id(self.topic)
         if self.topic_id is not None and found != self.topic_id:
             raise LogReplaced(self.topic, self.topic_id, found)
+        ends = await self.end_offsets()
+        if any(offset != ends.get(partition) for partition, offset in self.positions.items()):
+            await self._assign(self.positions)
+
+    async def _raise_trouble(self) -> None:
+        news, lost = self._bad_news, self._lost
+        if lost is None:
+            self._bad_news = None
+            raise Unavailable("Kafka", self._bootstrap, news.str() if news is not None else "")
+        # What was lost stays noted until it is explained, which a topic that does not exist just now is not.
+        found = await self._admin.topic_id(self.topic)
         partition = lost.partition() or 0
         wanted = self.positions.get(partition, -1)
         first, end = (await self.begin_offsets()).get(partition, 0), (await self.end_offsets()).get(partition, 0)
+        self._bad_news = self._lost = None
+        if self.topic_id is not None and found != self.topic_id:
+            raise LogReplaced(self.topic, self.topic_id, found)
+        if first <= wanted <= end:
+            await self._assign(self.positions)
+            raise Unavailable("Kafka topic", self.topic, "it was not to be found for a moment")
         # A log that ends below the position lost its tail: what is left was read before, so only its end is of use.
         raise LogTrimmed(self.topic, partition, wanted, end if wanted > end else first)
 
