@@ -148,7 +148,14 @@ class MdsApp:
         )
 
     def _house(self) -> House:
-        return House(hub=self.hub, store=self._store, feed=self._settings.feed, log=self._context.log)
+        settings = self._settings
+        return House(
+            hub=self.hub,
+            store=self._store,
+            feed=settings.feed,
+            evict_after_s=settings.evict_after_s,
+            log=self._context.log,
+        )
 
     def _yesterday(self) -> Yesterday:
         settings = self._settings

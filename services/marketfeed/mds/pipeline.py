@@ -31,8 +31,6 @@ from marketfeed.runtime.tasks import backoff_s, stopped_within
 # Records applied at a time: what is taken from the log while it is behind blocks nobody for long.
 POLL_RECORDS = 64
 POLL_TIMEOUT_S = 0.25
-# A bar leaves the memory this long after the store was seen to have it: longer than a snapshot's read may be used.
-EVICT_AFTER_S = 15.0
 HOUSE_PAUSE_S = 1.0
 READ_BACK_MAX = 100
 PREVIOUS_PAUSE_S = 10.0
@@ -148,11 +146,16 @@ async def fan_out(hub: Hub, tick_ms: int, stopping: asyncio.Event) -> None:
 
 @dataclass(slots=True, kw_only=True)
 class House:
-    """Keeps memory bounded and late bars right, by following how far the store is."""
+    """Keeps memory bounded and late bars right, by following how far the store is.
+
+    A bar leaves the memory `evict_after_s` after the store was seen to have it: longer than what a snapshot has read
+    may be used (`snapshot.SHARE_S` + `snapshot.REACH_S`).
+    """
 
     hub: Hub
     store: Store
     feed: str
+    evict_after_s: float
     log: Logger
     _state: LiveState | None = None
     _stored: deque[tuple[float, dict[int, int]]] = field(default_factory=deque)
@@ -187,8 +190,8 @@ class House:
             await self._read_back(state, keys[:READ_BACK_MAX])
 
     def _long_stored(self) -> dict[int, int] | None:
-        """What the store had `EVICT_AFTER_S` ago."""
-        horizon_s = time.monotonic() - EVICT_AFTER_S
+        """What the store had `evict_after_s` ago."""
+        horizon_s = time.monotonic() - self.evict_after_s
         while len(self._stored) > 1 and self._stored[1][0] <= horizon_s:
             self._stored.popleft()
         if not self._stored or self._stored[0][0] > horizon_s:

@@ -40,6 +40,9 @@ class MdsSettings(Settings):
     buffer_bytes_max: int = setting(262_144, "unsent bytes of one client beyond which it is skipped")
     stall_s: float = setting(10.0, "a client that takes nothing for so long is disconnected")
     window_s: int = setting(120, "how long bars are held in memory at least")
+    evict_after_s: float = setting(
+        15.0, "bars leave the memory so long after the store was seen to have them; 8 is the least that is safe"
+    )
     window_bytes_max: int = setting(536_870_912, "bound of the bars held while PostgreSQL is away")
     snapshot_bars_per_part: int = setting(
         3_600, "bars of one snapshot message: one costs 4 ms, in which nobody is served"

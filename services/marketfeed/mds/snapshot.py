@@ -8,7 +8,7 @@
 
 PostgreSQL away: the cache's closes take the place of 1, with their own position. Both away: memory alone. A read may be
 shared by clients that ask for the same at the same time, for `SHARE_S` at most: bars leave the memory only when the
-store has had them for `pipeline.EVICT_AFTER_S`, which is longer.
+store has had them for the setting `evict_after_s`, which is longer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from marketfeed.mds.live import LiveState
 from marketfeed.mds.ports import Cache, Store
 
 SHARE_S = 2.0
-# From the read to the overlay, at most: half of the time that bars stay in memory after they were stored.
+# How long a read may wait for this process to get to its position.
 REACH_S = 5.0
 FOR_EVER_S = 2**40
 

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from marketfeed.domain.client_session import BARS, QUOTES, ClientSession, Goodbye, Limits, Outcome, Problem, Wish
 from marketfeed.domain.errors import ClientError, Unavailable
+from marketfeed.domain.trades import NANOS
 from marketfeed.mds import metrics
 from marketfeed.mds.fanout import Client, Outlet
 from marketfeed.mds.frames import parts_of
@@ -102,7 +103,7 @@ class StreamServer:
         hub, state = self._hub, self._hub.state
         symbol_id = state.symbols.id(symbol)
         hub.fanout.deactivate(client, symbol_id)
-        from_s = max(self._from_s(symbol_id, wish), int(time.time()) - self._span_s)
+        from_s = self._from_s(symbol_id, wish)
         history = None
         if BARS in wish.channels:
             history = await self._snapshots.history(symbol, from_s)
@@ -157,11 +158,11 @@ class StreamServer:
             await asyncio.sleep(ROOM_PAUSE_S)
 
     def _from_s(self, symbol_id: int, wish: Wish) -> int:
-        """The second from which a client wants bars: by default the start of the symbol's newest trade date."""
-        if wish.from_s is not None:
-            return wish.from_s
+        """The second from which a client gets bars: by default the start of the symbol's newest trade date."""
         state = self._hub.state
         event_ts = state.last_trade_ts(symbol_id) or time.time_ns()
+        if wish.from_s is not None:
+            return max(wish.from_s, event_ts // NANOS - self._span_s)
         return state.calendar.day(state.calendar.trade_date(event_ts))[0]
 
     def _outcome(self, session: ClientSession, message: str | bytes) -> Outcome:

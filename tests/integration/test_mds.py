@@ -1,0 +1,292 @@
+"""mds on real servers: what clients hold is the log's bars, whenever they joined and whatever was away meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import numpy as np
+import pytest
+
+from marketfeed.adapters.kafka import LogAdmin, LogProducer, trades_topic
+from marketfeed.adapters.postgres import PostgresStore
+from marketfeed.client.stream import Stream
+from marketfeed.domain.bar_window import BarWindow
+from marketfeed.domain.log import Body, Logged, Takeover, TradesRecord, Watermark
+from marketfeed.domain.ownership import PartitionReader
+from marketfeed.domain.partitions import partition_of
+from marketfeed.domain.trades import NANOS, SymbolTable, TradeColumns
+from marketfeed.runtime.tasks import TaskKit
+from marketfeed.wire.records import KIND_HEADER, encode_body
+from marketfeed.wire.websocket import BarOut, Bars, Heartbeat, QuoteOut, Snapshot, bars_of
+
+if TYPE_CHECKING:
+    from marketfeed.local.stack import Addresses
+
+pytestmark = pytest.mark.integration
+
+PARTITIONS = 3
+EPOCH = 5
+T0_S = 1_790_000_000
+NAMES = [f"S{n}" for n in range(6)]
+
+Row = tuple[Any, ...]
+Table = dict[int, Row]
+
+
+class Tape:
+    """Writes a log like an ingest would, and keeps what it wrote for the reducer."""
+
+    def __init__(self, bootstrap: str, feed: str, seed: int) -> None:
+        self.feed = feed
+        self.rng = np.random.default_rng(seed)
+        self.records: list[list[Body]] = [[] for _ in range(PARTITIONS)]
+        self._seq = [0] * PARTITIONS
+        self._bootstrap = bootstrap
+        self._producer = LogProducer(bootstrap)
+
+    async def begin(self) -> None:
+        """Make the topics and own every symbol."""
+        await LogAdmin(self._bootstrap).ensure_topics(self.feed, PARTITIONS, 1 << 28, 3_600_000)
+        self.own(EPOCH)
+
+    def own(self, epoch: int) -> None:
+        for partition in range(PARTITIONS):
+            mine = tuple(n for n in NAMES if partition_of(n, PARTITIONS) == partition)
+            self.send(partition, Takeover(epoch, mine))
+
+    def send(self, partition: int, body: Body) -> None:
+        self.records[partition].append(body)
+        kind, value = encode_body(body)
+        self._producer.send(trades_topic(self.feed), partition, value, {KIND_HEADER: kind})
+
+    def trade(self, at_s: list[float]) -> None:
+        """A trade at each of these seconds after T0, of a random symbol."""
+        for at in at_s:
+            name = NAMES[int(self.rng.integers(len(NAMES)))]
+            partition = partition_of(name, PARTITIONS)
+            ts = T0_S * NANOS + int(at * 1000) * 1_000_000
+            trades = TradeColumns(
+                (name,), np.zeros(1, np.uint32), np.array([ts]), np.round(self.rng.uniform(10, 90, 1), 2),
+                np.round(self.rng.uniform(0, 9, 1), 1), (None,), np.zeros(1, np.uint32),
+            )  # fmt: skip
+            self.send(partition, TradesRecord(EPOCH, self._seq[partition], ts, trades))
+            self._seq[partition] += 1
+
+    def watermark(self, at_s: float) -> None:
+        for partition in range(PARTITIONS):
+            self.send(partition, Watermark((EPOCH,), int((T0_S + at_s) * NANOS)))
+
+    async def play(self, from_s: int, to_s: int, wall_s: float, late_s: float = 40.0) -> None:
+        """Seconds of trading in `wall_s` of real time: late trades by up to `late_s`, watermarks half a second behind."""
+        steps = (to_s - from_s) * 5
+        for step in range(steps):
+            now = from_s + step / 5
+            at = self.rng.uniform(now, now + 0.2, 6).tolist()
+            late = self.rng.uniform(max(0.0, now - late_s), now, 1).tolist() if step % 3 == 0 else []
+            self.trade(sorted(at) + late)
+            self.watermark(now - 0.5)
+            self._producer.poll()
+            await asyncio.sleep(wall_s / steps)
+        self.watermark(to_s)
+        await self._producer.flush(20)
+
+    async def close(self) -> None:
+        await self._producer.close()
+
+    def tables(self) -> dict[str, Table]:
+        """The bars of each symbol by the reducer alone, in one go."""
+        symbols, window = SymbolTable(), BarWindow(keep_s=10**9)
+        for partition, bodies in enumerate(self.records):
+            logged = [Logged(partition, offset, 1, body) for offset, body in enumerate(bodies)]
+            window.apply(PartitionReader(partition, symbols).read(logged))
+        return {name: rows_of(bars_of(window.held(symbols.id(name)))) for name in NAMES}
+
+
+def rows_of(bars: Bars) -> Table:
+    columns = [getattr(bars, name) for name in Bars.__struct_fields__]
+    return {row[0]: row[1:] for row in zip(*columns, strict=True)}
+
+
+@dataclass
+class View:
+    """What one client holds after reading the messages as docs/websocket.md says."""
+
+    bars: dict[str, Table] = field(default_factory=dict)
+    quotes: dict[str, float] = field(default_factory=dict)
+    snapshots: list[Snapshot] = field(default_factory=list)
+    others: list[object] = field(default_factory=list)
+
+    def take(self, message: object) -> None:
+        match message:
+            case Snapshot():
+                self.snapshots.append(message)
+                assert message.bars is not None
+                if message.part == 0:
+                    self.bars[message.symbol] = {}
+                self.bars[message.symbol] |= rows_of(message.bars)
+                if message.quote is not None:
+                    self.quotes[message.symbol] = message.quote.price
+            case BarOut():
+                assert message.symbol in self.bars, "a bar before the snapshot"
+                self.bars[message.symbol] |= rows_of(message.bars)
+            case QuoteOut():
+                self.quotes[message.symbol] = message.price
+            case _:
+                self.others.append(message)
+
+
+async def watch(url: str, view: View, delay_s: float = 0.0, **options: Any) -> None:
+    await asyncio.sleep(delay_s)
+    async for message in Stream(url, NAMES, from_s=T0_S, **options).messages():
+        view.take(message)
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]], what: Callable[[], object], within_s: float) -> None:
+    """Wait for a condition, or fail with what is there instead."""
+    try:
+        async with asyncio.timeout(within_s):
+            while True:
+                met = condition()
+                if met if isinstance(met, bool) else await met:
+                    return
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        pytest.fail(f"{what()}")
+
+
+def difference(tables: dict[str, Table], view: View) -> list[object]:
+    """The first few bars that differ."""
+    return [
+        (name, start - T0_S, view.bars.get(name, {}).get(start), table.get(start))
+        for name, table in tables.items()
+        for start in sorted(table.keys() | view.bars.get(name, {}).keys())
+        if view.bars.get(name, {}).get(start) != table.get(start)
+    ][:5]
+
+
+class Process:
+    """A service of ours as a process."""
+
+    def __init__(self, module: str, settings: dict[str, object], folder: Path) -> None:
+        self.module = module
+        self._port_file = folder / f"{module}.port"
+        self._log = folder / f"{module}.log"
+        self._env = {
+            **os.environ,
+            **{f"MARKETFEED_{name.upper()}": str(value) for name, value in settings.items()},
+            "MARKETFEED_PORT_FILE": str(self._port_file),
+            "MARKETFEED_LOG_FORMAT": "json",
+        }
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        self._port_file.unlink(missing_ok=True)
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", f"marketfeed.{self.module}", env=self._env, stdout=log, stderr=log
+            )
+
+    async def get(self, path: str) -> dict[str, Any] | None:
+        """A page of its health server, None while there is none."""
+        try:
+            port = int(self._port_file.read_text())
+            async with aiohttp.request("GET", f"http://127.0.0.1:{port}{path}") as answer:
+                found: dict[str, Any] = await answer.json()
+                return found
+        except (OSError, ValueError, aiohttp.ClientError):
+            return None
+
+    async def ready(self) -> dict[str, Any]:
+        """Its /status once it is ready."""
+        status: dict[str, Any] = {}
+
+        async def is_ready() -> bool:
+            status.update(await self.get("/status") or {})
+            return bool(status.get("ready"))
+
+        await until(is_ready, lambda: (status, self._log.read_text()[-3000:]), 20)
+        return status
+
+    async def stop(self, number: int = signal.SIGTERM) -> int:
+        """Its exit code."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+        async with asyncio.timeout(20):
+            return await self._process.wait()
+
+
+@asynccontextmanager
+async def service(module: str, settings: dict[str, object], folder: Path) -> AsyncIterator[Process]:
+    process = Process(module, settings, folder)
+    await process.start()
+    try:
+        yield process
+    finally:
+        await process.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+async def common(stack: Addresses, feed: str) -> dict[str, object]:
+    """Settings that both services share; the tables are there."""
+    await PostgresStore(stack.postgres).migrate()
+    return {"feed": feed, "kafka": stack.kafka, "redis": stack.redis, "postgres": stack.postgres}
+
+
+@pytest.fixture
+async def tape(stack: Addresses, feed: str) -> AsyncIterator[Tape]:
+    written = Tape(stack.kafka, feed, seed=11)
+    await written.begin()
+    yield written
+    await written.close()
+
+
+def mds_settings(common: dict[str, object], **more: object) -> dict[str, object]:
+    return {**common, "public_port": 0, "window_s": 5, "evict_after_s": 8, **more}
+
+
+def stream_url(status: dict[str, Any]) -> str:
+    return str(status["public_url"]).replace("http", "ws", 1) + "/v1/stream"
+
+
+async def test_clients_that_join_at_any_time_hold_the_reducer_s_bars(
+    common: dict[str, object], tape: Tape, tmp_path: Path
+) -> None:
+    """History from PostgreSQL, live from the log, bars that have left the memory, late trades for them: all the same."""
+    async with (
+        service("recorder", common, tmp_path) as recorder,
+        service("mds", mds_settings(common), tmp_path) as mds,
+    ):
+        await recorder.ready()
+        url = stream_url(await mds.ready())
+        views = [View() for _ in range(8)]
+        async with TaskKit("clients") as tasks:
+            clients = [
+                tasks.spawn(f"c{i}", watch(url, view, 2.2 * i, interval_ms=50 + 150 * (i % 3)))
+                for i, view in enumerate(views)
+            ]
+            await tape.play(0, 60, wall_s=16)
+            expected = tape.tables()
+            for view in views:
+                await until(
+                    lambda view=view: not difference(expected, view), lambda view=view: difference(expected, view), 20
+                )  # type: ignore[misc]
+            for client in clients:
+                client.cancel()
+        status = await mds.get("/status")
+        assert status is not None
+        sources = {snapshot.source for view in views for snapshot in view.snapshots}
+        assert sources == {"store"}
+        assert not any(snapshot.incomplete for view in views for snapshot in view.snapshots)
+        held = sum(len(table) for table in expected.values())
+        assert status["bars"] < held, "nothing ever left the memory: the joint was not tried"
+        assert any(isinstance(message, Heartbeat) for message in views[0].others)
