@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import count
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from marketfeed.domain.log import Body, Cancel, Correction, Gap, Logged, Status, Takeover, TradesRecord, Watermark
@@ -276,7 +276,7 @@ def naive(records: Sequence[Logged]) -> list[tuple[str, int, int]]:
     return counted
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(BODIES, max_size=25))
 def test_the_vectorised_rule_equals_the_plain_one(bodies: list[Body]) -> None:
     """Whatever the log holds, the same trades count."""
@@ -294,7 +294,7 @@ def test_the_vectorised_rule_equals_the_plain_one(bodies: list[Body]) -> None:
     assert found == naive(records)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(BODIES, max_size=25), st.data())
 def test_cuts_and_restarts_change_nothing(bodies: list[Body], data: st.DataObject) -> None:
     """Reading in any pieces, and going on from a stored state at any of them, tells the same."""

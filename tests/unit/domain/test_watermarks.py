@@ -1,7 +1,7 @@
 """Event time of an owner: watermark, lateness, plausibility and gaps."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from marketfeed.domain.log import Gap
@@ -12,7 +12,7 @@ T0 = 1_700_000_000 * NANOS
 STAMPS = st.lists(st.integers(T0, T0 + 1000), max_size=10)
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STAMPS, max_size=8))
 def test_the_watermark_is_the_highest_stamp_however_batches_are_cut(batches: list[list[int]]) -> None:
     """Value and lateness depend on the order of trades alone."""

@@ -105,7 +105,7 @@ class LogConsumer:
             self.positions.update(self._fetched)
             self._fetched = {}
             self._heard_s = now_s
-        elif now_s - self._heard_s > IDLE_CHECK_S:
+        elif self.positions and now_s - self._heard_s > IDLE_CHECK_S:
             self._heard_s = now_s
             await self._check_silence()
         return records
