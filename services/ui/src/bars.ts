@@ -118,12 +118,17 @@ export class BarStore {
 
   /** Takes over what `older` holds before `untilS`: bars and gaps. */
   prepend(older: BarStore, untilS: number): void {
-    if (older.firstS === null || older.lastS === null) return;
-    for (let s = older.firstS; s < Math.min(untilS, older.lastS + 1); s += 1) {
-      const bar = older.at(s);
-      if (bar) this.apply(bar);
-    }
+    for (const bar of older.all()) if (bar.startS < untilS) this.apply(bar);
     for (const gap of older.gaps) this.addGap(gap);
+  }
+
+  /** All bars in order. */
+  *all(): Generator<Bar> {
+    if (this.firstS === null || this.lastS === null) return;
+    for (let s = this.firstS; s <= this.lastS; s += 1) {
+      const bar = this.at(s);
+      if (bar) yield bar;
+    }
   }
 
   addGap(gap: GapSpan): void {

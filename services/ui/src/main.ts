@@ -4,8 +4,10 @@
  */
 
 import * as api from './api';
+import { backoffMs } from './backoff';
+import type { Bar } from './bars';
 import { StreamClient, type Socket } from './client';
-import { Model } from './model';
+import { Model, type Health } from './model';
 import type { SymbolEntry } from './protocol';
 import { ServerClock } from './time';
 import { DayView } from './view/day';
@@ -19,7 +21,8 @@ const DRAW_EVERY_MS = 100;
 const DRAW_WIDE_EVERY_MS = 400;
 const TICK_MS = 100;
 const SYMBOLS_RETRY_MS = 2_000;
-const REFRESH_MS = 30_000;
+/** A day that could not be had whole is asked for again, at growing intervals: each time costs the server. */
+const REFRESH = { baseMs: 30_000, capMs: 300_000 };
 
 const clock = new ServerClock();
 const model = new Model(clock);
@@ -128,6 +131,14 @@ async function chooseFirst(): Promise<void> {
   show(first.symbol);
 }
 
+function refreshLater(attempt: number): void {
+  setTimeout(() => {
+    const lacking = model.ready && !model.complete && model.link.state === 'open';
+    if (lacking) client.refresh();
+    refreshLater(lacking ? attempt + 1 : 0);
+  }, backoffMs(attempt, Math.random, REFRESH));
+}
+
 function draw(): void {
   requestAnimationFrame(draw);
   const nowMs = Date.now();
@@ -161,13 +172,19 @@ async function start(): Promise<void> {
     if (!document.hidden) client.hurry();
   });
   setInterval(tick, TICK_MS);
-  setInterval(() => {
-    if (model.ready && !model.complete && model.link.state === 'open') client.refresh();
-  }, REFRESH_MS);
+  refreshLater(0);
   requestAnimationFrame(draw);
   await loadConfig();
   client.start();
   await chooseFirst();
 }
+
+declare global {
+  interface Window {
+    /** What the page holds, for the console and for tests: read only. */
+    marketfeed: { bars: () => Bar[]; health: () => Health; unread: () => number };
+  }
+}
+window.marketfeed = { bars: () => [...model.bars.all()], health: () => model.health, unread: () => client.unread };
 
 void start();

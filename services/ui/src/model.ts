@@ -113,6 +113,8 @@ export class Model {
       case 'gap':
         if (message.symbol !== this.symbol) return false;
         (this.staged?.store ?? this.bars).addGap(message.gap);
+        // A new log may tell another story of the day: what is held is no ground to build on.
+        if (message.reason === 'log_replaced') this.complete = false;
         return true;
       case 'status':
         if (message.symbol !== this.symbol) return false;

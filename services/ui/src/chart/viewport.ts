@@ -12,7 +12,7 @@ export type Preset = '5m' | '15m' | '1h' | '1D';
 
 export const PRESET_S: Readonly<Record<Preset, number>> = { '5m': 300, '15m': 900, '1h': 3600, '1D': 86_400 };
 /** A day that has only begun is shown this long, so that its first bars are not blocks. */
-const DAY_LEAST_S = 240;
+const DAY_LEAST_S = 120;
 /** Room between the newest bar and the price axis, as a share of the span. */
 const MARGIN = 0.06;
 /** Nearer to the edge than this share of the span counts as being at it. */

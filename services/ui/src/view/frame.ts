@@ -40,6 +40,8 @@ export class FrameView {
     setText(element('pill-text'), pillText(health, nowMs));
     const title = explain(health);
     if (this.pill.title !== title) this.pill.title = title;
+    // Spoken once per state: the countdown in the pill would be read out each second.
+    setText(element('pill-spoken'), title);
     if (nowMs - this.latencyMs >= 1000) {
       this.latencyMs = nowMs;
       this.drawLatency(model);

@@ -99,7 +99,8 @@ export class Search {
     const items = [...this.list.children];
     items.forEach((item, i) => item.setAttribute('aria-selected', String(i === this.active && this.found.length > 0)));
     const current = this.found.length > 0 ? items[this.active] : undefined;
-    this.input.setAttribute('aria-activedescendant', current?.id ?? '');
+    if (current) this.input.setAttribute('aria-activedescendant', current.id);
+    else this.input.removeAttribute('aria-activedescendant');
     current?.scrollIntoView({ block: 'nearest' });
   }
 
