@@ -40,6 +40,10 @@ class Run:
         """Wait for a line; fails early when the demo has ended."""
         self._until(lambda: text in self.said(), f"the demo says {text!r}", timeout_s)
 
+    def until_it_has_children(self) -> None:
+        """Wait for the first process that it starts."""
+        self._until(lambda: bool(psutil.Process(self.process.pid).children()), "it starts a process", 30)
+
     def service(self, module: str) -> psutil.Process | None:
         """The process of a service, if it runs."""
         for child in psutil.Process(self.process.pid).children():
@@ -110,8 +114,7 @@ def test_killed_services_lose_and_double_nothing(stack: Addresses, tmp_path: Pat
 def test_ctrl_c_while_starting_ends_at_once(stack: Addresses, tmp_path: Path) -> None:
     """An interrupted start leaves no process and no traceback."""
     with running(stack, tmp_path) as run:
-        run.until_it_says("", 10)
-        time.sleep(1.0)
+        run.until_it_has_children()
         children = psutil.Process(run.process.pid).children(recursive=True)
         run.process.terminate()
         assert run.end(60) == 0, run.said()
