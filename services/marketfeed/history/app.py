@@ -1,0 +1,124 @@
+"""`marketfeed history import FILE…` and `marketfeed history replay FILE…`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from marketfeed.adapters.history_csv import BadLineFile, TradeFile
+from marketfeed.adapters.kafka import LogAdmin, LogProducer, trades_topic
+from marketfeed.adapters.postgres.importer import BarImport
+from marketfeed.domain.errors import SettingError, Unavailable
+from marketfeed.domain.sessions import calendar
+from marketfeed.history.pipeline import BarReader, Importer
+from marketfeed.history.replay import Pace, Replay
+from marketfeed.history.settings import HistorySettings, ImportSettings, ReplaySettings
+from marketfeed.runtime.logs import Logger
+from marketfeed.runtime.service import ServiceContext, default_instance, run_to_exit
+from marketfeed.runtime.settings import add_arguments, overrides_of
+
+_SETTLE_S = 5.0
+_IMPORT = """Make bars of trade files and store them, all or nothing. May be repeated: what an earlier import stored for
+the same symbols and days is replaced. Give all files of a day in one command."""
+_REPLAY = """Send trade files through Kafka as if they were a feed, at the pace of their stamps, N times faster, or as
+fast as Kafka takes it. Use a feed id of its own: the files' time is that feed's time."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point: the exit code is 0 when everything was read and stored, 1 failed, 2 a wrong setting or file."""
+    parser = argparse.ArgumentParser(
+        prog="marketfeed history", description="Trades from CSV files (docs/history-csv.md)."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, cls, text in (("import", ImportSettings, _IMPORT), ("replay", ReplaySettings, _REPLAY)):
+        command = commands.add_parser(name, help=text.split(".")[0], description=text)
+        command.add_argument("files", nargs="+", metavar="FILE", help="a trade CSV, plain or gzip")
+        add_arguments(command, cls, skip=frozenset({"files"}))
+    namespace = parser.parse_args(argv)
+    settings_cls: type[HistorySettings] = ImportSettings if namespace.command == "import" else ReplaySettings
+    try:
+        settings = settings_cls.load({**overrides_of(namespace, settings_cls), "files": tuple(namespace.files)})
+    except SettingError as error:
+        sys.stderr.write(f"marketfeed history: {error}\n")
+        return 2
+    if isinstance(settings, ImportSettings):
+        return run_to_exit("history", settings, run_import)
+    assert isinstance(settings, ReplaySettings)
+    return run_to_exit("history", settings, run_replay)
+
+
+def _files(settings: HistorySettings) -> tuple[list[TradeFile], BadLineFile]:
+    """The files to read and the one for bad lines. Raises SettingError for one that cannot be opened."""
+    files = [TradeFile(Path(name)) for name in settings.files]
+    default = files[0].path.with_name(files[0].path.name + ".quarantine.csv")
+    return files, BadLineFile(settings.quarantine or default, settings.quarantine_lines_max)
+
+
+def _tell(log: Logger, what: str, bad_lines: BadLineFile, facts: dict[str, object]) -> None:
+    """The last line of a run: what was done, and where the bad lines are."""
+    if bad_lines.counts:
+        facts = {**facts, "bad": dict(bad_lines.counts), "bad_lines_in": str(bad_lines.path)}
+    log.info(what, **facts)
+
+
+async def run_import(context: ServiceContext[ImportSettings]) -> None:
+    """Import, report, end."""
+    settings = context.settings
+    files, bad_lines = _files(settings)
+    store = BarImport(settings.postgres, settings.feed, settings.replace)
+    reader = BarReader(files, bad_lines)
+    importer = Importer(reader, store, calendar(settings.calendar), settings.bars_max, context.log)
+    context.health.status_source = lambda: {"feed": settings.feed, **importer.progress.status(time.monotonic())}
+    try:
+        await store.open()
+        context.health.ready("postgres", True)
+        done = await importer.run(context.stopping)
+        total = {**importer.progress.total(time.monotonic()), "bars": importer.bars_written}
+        _tell(context.log, "imported" if done else "stopped, nothing was stored", bad_lines, total)
+    finally:
+        await store.close()
+        bad_lines.close()
+
+
+async def _holds_records(admin: LogAdmin, feed: str) -> bool:
+    """Whether the feed's log has any. A topic made a moment ago is not known to every broker yet: ask for a while."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _SETTLE_S
+    while True:
+        try:
+            return any((await admin.end_offsets(trades_topic(feed))).values())
+        except Unavailable:
+            if loop.time() > deadline:
+                raise
+            await asyncio.sleep(0.1)
+
+
+async def run_replay(context: ServiceContext[ReplaySettings]) -> None:
+    """Replay, report, end."""
+    settings = context.settings
+    pace = Pace.of(settings.speed)
+    files, bad_lines = _files(settings)
+    admin = LogAdmin(settings.kafka)
+    retention_bytes, retention_ms = round(settings.retention_gb * 1e9), round(settings.retention_h * 3_600_000)
+    await admin.ensure_topics(settings.feed, settings.partitions, retention_bytes, retention_ms)
+    if not settings.append and await _holds_records(admin, settings.feed):
+        raise SettingError(
+            "--feed",
+            f"{settings.feed} has trades already; a replay needs a feed of its own, or --append to go on after them",
+        )
+    instance = settings.instance or default_instance()
+    producer = LogProducer(settings.kafka, client_id=f"marketfeed-history-{instance}")
+    replay = Replay(files, bad_lines, producer, settings, pace, instance, context.log)
+    context.health.status_source = lambda: {"feed": settings.feed, **replay.progress.status(time.monotonic())}
+    context.health.ready("kafka", True)
+    try:
+        done = await replay.run(context.stopping)
+        total = {**replay.progress.total(time.monotonic()), "sent": replay.sent}
+        _tell(context.log, "replayed" if done else "stopped", bad_lines, total)
+    finally:
+        await producer.close(context.remaining_s())
+        bad_lines.close()
