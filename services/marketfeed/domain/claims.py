@@ -11,8 +11,8 @@ Rules
   highest one that was ever live for the symbol do not count: their owner has let it go. An instance's newest `Alive`
   replaces its earlier ones, so an owner that leaves orderly (`leave`) covers nothing from then on.
 - Wanted symbols that are not covered are claimed; if nobody was ever heard of, that is at once. Symbols covered by a
-  live owner of another shard are claimed too, for the plan gives them to us, unless that owner took them from us under
-  the same plan. From a live owner of the same shard nothing is ever taken.
+  live owner of another shard are claimed too, for the plan gives them to us, unless that owner took them from us within
+  `DISPLACED_S` and the plan has had no new revision since. From a live owner of the same shard nothing is ever taken.
 - An own claim becomes an epoch when it is read back: `TakeOver` is due, then `Preparing` every second until
   `went_live`; from then on `Alive`, repeated take-overs and watermarks.
 - A candidate that sees a higher claim over its symbols withdraws from them. A live owner goes on publishing and keeps
@@ -38,6 +38,9 @@ WATERMARK_EVERY_S = 0.5
 # A reader without owners learns from 60 s of log: a repeat a little sooner is in every such stretch.
 TAKEOVER_EVERY_S = 50.0
 EPOCHS_MAX = 4
+# Two shards that hold different revisions of the plan, and both want a symbol, do not take it from each other for this
+# long: enough for the newer revision to reach both.
+DISPLACED_S = 60.0
 # `due` is called ten times a second; a longer pause means that this process stood still and heard nothing.
 STALLED_S = 1.0
 
@@ -166,7 +169,7 @@ class Claimant:
         self._ever_live: dict[str, int] = {}
         self._holdings: dict[int, _Holding] = {}
         self._challenges: dict[int, set[str]] = {}
-        self._displaced: set[str] = set()
+        self._displaced: dict[str, float] = {}  # until when (monotonic seconds) the taker is left alone
         self._claiming: tuple[set[str], bool] | None = None  # symbols, reconcile
         self._actions: list[Action] = []
         self._listening = False
@@ -198,12 +201,14 @@ class Claimant:
     # What the caller reports
 
     def want(self, symbols: Iterable[str], nobodys: Iterable[str] = ()) -> None:
-        """The plan's symbols for this process. `nobodys` are given to no shard and dropped at once; others that are
-        no longer ours are served until their new owner is live."""
-        wanted = set(symbols)
-        self._displaced &= wanted & self._wanted
-        self._wanted = wanted
-        dropped = self._held() & set(nobodys) - wanted
+        """The symbols that a new revision of the plan gives this process; call it once per revision, changed or not.
+
+        `nobodys` are given to no shard and dropped at once; others that are no longer ours are served until their new
+        owner is live. What another shard took from us under the last revision may be claimed again.
+        """
+        self._wanted = set(symbols)
+        self._displaced.clear()
+        dropped = self._held() & set(nobodys) - self._wanted
         if dropped:
             self._let_go(dropped, None)
 
@@ -276,19 +281,19 @@ class Claimant:
             other.sign_s, other.watermark, other.lateness_ns = now_s, body.watermark, body.lateness_ns
             if not other.live:
                 other.live = True
-                self._note_live(epoch, other)
+                self._note_live(epoch, other, now_s)
         for epoch, other in self._others.items():
             if other.instance == body.instance and other.live and epoch not in body.epochs:
                 other.ended = True
 
-    def _note_live(self, epoch: int, other: _Other) -> None:
+    def _note_live(self, epoch: int, other: _Other, now_s: float) -> None:
         for symbol in other.symbols or ():
             if epoch > self._ever_live.get(symbol, -1):
                 self._ever_live[symbol] = epoch
         lost = self._challenges.get(epoch)
         if lost:
             if other.shard != self.shard:
-                self._displaced |= lost & self._wanted
+                self._displaced.update(dict.fromkeys(lost, now_s + DISPLACED_S))
             self._let_go(set(lost), epoch)
 
     def _pause(self, duration_s: float, now_s: float) -> None:
@@ -311,7 +316,7 @@ class Claimant:
             else:
                 covered = {s for s in free & other.symbols if epoch >= self._ever_live.get(s, -1)}
             if other.live and not ours:
-                covered &= self._displaced
+                covered = {s for s in covered if self._displaced.get(s, 0.0) > now_s}
             free -= covered
         return free
 
@@ -365,7 +370,8 @@ class Claimant:
             return
         reconcile = reconcile or not symbols <= self._held()
         self._remove(symbols)
-        self._displaced -= symbols
+        for symbol in symbols:
+            self._displaced.pop(symbol, None)
         self._holdings[offset] = _Holding(symbols, now_s)
         names = tuple(sorted(symbols))
         self._actions.append(TakeOver(offset, names, reconcile, self._predecessors(names)))

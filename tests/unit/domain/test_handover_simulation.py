@@ -24,7 +24,7 @@ from marketfeed.domain.reconciliation import Credits, difference
 from marketfeed.domain.tape import TapeTrades
 from marketfeed.domain.trades import SymbolTable, TradeColumns, concat, no_trades
 
-RUNS = int(os.environ.get("MARKETFEED_SIMULATION_RUNS", "200"))
+RUNS = int(os.environ.get("MARKETFEED_SIMULATION_RUNS", "150"))
 ONE_SEED = os.environ.get("MARKETFEED_SIMULATION_SEED")
 SEEDS = [int(ONE_SEED)] if ONE_SEED else range(RUNS)
 SYMBOLS = ("A", "B", "C")
