@@ -6,15 +6,19 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from confluent_kafka import Consumer as RawConsumer
+from confluent_kafka import TopicPartition
+from redis.asyncio import Redis as RedisClient
 
-from marketfeed.adapters.kafka import LogAdmin, LogProducer, trades_topic
+from marketfeed.adapters.kafka import LogAdmin, LogProducer, bars_topic, trades_topic
 from marketfeed.adapters.postgres import PostgresStore
 from marketfeed.adapters.redis import RedisCache
 from marketfeed.domain.bars import BarColumns
@@ -24,11 +28,14 @@ from marketfeed.domain.partitions import partition_of
 from marketfeed.domain.rollup import INTERVALS, roll_up
 from marketfeed.domain.sessions import calendar
 from marketfeed.domain.trades import NANOS, TradeColumns
+from marketfeed.local.children import Children
+from marketfeed.local.ports import choose
+from marketfeed.local.postgres import start_postgres
+from marketfeed.local.stack import Addresses
+from marketfeed.local.valkey import start_valkey
 from marketfeed.recorder.settings import RecorderSettings
+from marketfeed.wire.bar_updates import decode_update
 from marketfeed.wire.records import KIND_HEADER, encode_body
-
-if TYPE_CHECKING:
-    from marketfeed.local.stack import Addresses
 
 pytestmark = pytest.mark.integration
 
@@ -115,7 +122,7 @@ class Writer:
             else:
                 o, h, low, _, volume, trades = held
                 bars[name, second] = (o, max(h, price), min(low, price), price, volume + amount, trades + counted)
-        return bars
+        return {key: (*bar[:4], bar[4].normalize() + 0, bar[5]) for key, bar in bars.items()}
 
 
 def as_expected(bars: BarColumns, names: dict[int, str]) -> Expected:
@@ -206,7 +213,9 @@ async def recorder(stack: Addresses, feed: str, *flags: str) -> AsyncIterator[as
         "MARKETFEED_POSTGRES": stack.postgres,
         "MARKETFEED_FEED": feed,
     }
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "marketfeed.recorder", *flags, env=env)
+    quick = ("--rollup-interval-s", "0.5", "--rollup-coarse-interval-s", "1", "--log-level", "warning")
+    command = (sys.executable, "-m", "marketfeed.recorder", *quick, *flags)
+    process = await asyncio.create_subprocess_exec(*command, env=env)
     try:
         yield process
     finally:
@@ -227,7 +236,7 @@ async def test_bars_cells_and_quotes_are_those_of_the_log(stack: Addresses, feed
         await until(reader.stored_all)
         await until(reader.cached_all)
         expected = writer.expected()
-        assert await reader.expected() == {k: (*v[:4], v[4].normalize() + 0, v[5]) for k, v in expected.items()}
+        assert await reader.expected() == expected
         await roll_ups_are_right(reader)
         for name in writer.names[:5]:
             closes = {second: bar[3] for (symbol, second), bar in expected.items() if symbol == name}
@@ -257,3 +266,133 @@ async def roll_ups_are_right(reader: Reader) -> None:
             np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name), err_msg=f"{interval} {name}")
         for name in ("volume", "notional", "incomplete", "first_offset", "last_offset", "changed_offset"):
             np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name), err_msg=f"{interval} {name}")
+
+
+async def test_killed_at_any_moment_and_doubled_it_stores_the_same(stack: Addresses, feed: str) -> None:
+    """Two recorders write one feed while the first is killed three times: nothing is missing, nothing counts twice."""
+    async with writing(stack, feed) as writer, reading(stack, feed) as reader, recorder(stack, feed) as second:
+        for part in range(3):
+            async with recorder(stack, feed) as first:
+                writer.run(20 * part, 20 * part + 10)
+                await writer.settle()
+                await asyncio.sleep(0.7 + 0.3 * part)
+                first.kill()
+                await first.wait()
+            writer.run(20 * part + 10, 20 * part + 20)
+        writer.watermark(70)
+        await writer.settle()
+        await until(reader.stored_all)
+        await until(reader.cached_all)
+        expected = writer.expected()
+        assert await reader.expected() == expected
+        closes = {second: bar[3] for (symbol, second), bar in expected.items() if symbol == writer.names[3]}
+        assert await reader.closes(writer.names[3]) == closes
+        await until_rolled(reader, sum(bar[5] for bar in expected.values()))
+        assert second.returncode is None
+        assert await published(stack, feed) == expected
+
+
+async def until_rolled(reader: Reader, trades: int) -> None:
+    """Until every roll-up counts all trades."""
+    for interval_s in (60, 3600, 86_400):
+
+        async def whole(interval_s: int = interval_s) -> bool:
+            return int((await reader.bars(interval_s)).trades.sum()) == trades
+
+        await until(whole)
+
+
+async def published(stack: Addresses, feed: str) -> Expected:
+    """What <feed>.bars says in the end: of each bar the highest revision."""
+    newest: dict[tuple[str, int], int] = {}
+    consumer = RawConsumer({"bootstrap.servers": stack.kafka, "group.id": "t", "auto.offset.reset": "earliest"})
+    consumer.assign([TopicPartition(bars_topic(feed), p, 0) for p in range(PARTITIONS)])
+    bars: Expected = {}
+    try:
+        while messages := await asyncio.to_thread(consumer.consume, 5000, 2.0):
+            for message in messages:
+                update = decode_update(message.value() or b"")
+                key = update.symbol, update.start_s
+                assert message.key() == update.symbol.encode()
+                assert message.partition() == partition_of(update.symbol, PARTITIONS)
+                if update.revision >= newest.get(key, 0):
+                    newest[key] = update.revision
+                    volume = Decimal(update.volume).normalize() + 0
+                    bars[key] = (update.open, update.high, update.low, update.close, volume, update.trades)
+    finally:
+        consumer.close()
+    return bars
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that another system user may enter, which pytest's own folders are closed to."""
+    with TemporaryDirectory(prefix="marketfeed-") as folder:
+        yield Path(folder)
+
+
+async def test_each_sink_outlives_the_other_ones_server(stack: Addresses, feed: str, open_folder: Path) -> None:
+    """Redis away: the store goes on. PostgreSQL killed: the cache goes on. Both catch up, and lost data is rebuilt."""
+    port = choose(("postgres", "valkey"), open_folder / "ports.json")
+    async with Children() as children:
+        valkey = await start_valkey(children, open_folder, port, "secret")
+        postgres = await start_postgres(children, open_folder, port, "secret")
+        own = Addresses(
+            stack.kafka,
+            f"redis://:secret@127.0.0.1:{port['valkey']}/0",
+            f"postgresql://postgres:secret@127.0.0.1:{port['postgres']}/postgres",
+        )
+        async with writing(stack, feed) as writer, recorder(own, feed):
+            async with reading(own, feed) as reader:
+                writer.run(0, 10)
+                await writer.settle()
+                await until(reader.cached_all)
+                valkey.kill()
+                writer.run(10, 20)
+                await writer.settle()
+                await until(reader.stored_all)
+            postgres.kill()
+            await postgres.wait()
+            # Valkey comes back empty, or with what it had saved: either way the log fills it while PostgreSQL is away.
+            await start_valkey(children, open_folder, port, "secret")
+            cache = RedisCache(own.redis, feed)
+            writer.run(20, 30)
+            writer.watermark(40)
+            await writer.settle()
+            ends = await LogAdmin(own.kafka).end_offsets(trades_topic(feed))
+
+            async def caught_up() -> bool:
+                position = await cache.position()
+                return position is not None and dict(position.offsets) == ends
+
+            await until(caught_up)
+            await cache.close()
+            await start_postgres(children, open_folder, port, "secret")
+            async with reading(own, feed) as reader:
+                await until(reader.stored_all)
+                assert await reader.expected() == writer.expected()
+                await rebuilt_after_loss(reader, writer)
+
+
+async def rebuilt_after_loss(reader: Reader, writer: Writer) -> None:
+    """A cache whose data is lost altogether is made again from PostgreSQL, at PostgreSQL's position."""
+    quote = await reader.cache.read_quote(writer.names[1])
+    client = RedisClient.from_url(reader.stack.redis)
+    try:
+        await client.flushall()
+    finally:
+        await client.aclose()
+    writer.trade(30, 31, 50)
+    writer.watermark(45)
+    await writer.settle()
+    await until(reader.cached_all)
+    expected = writer.expected()
+    for name in writer.names:
+        closes = {second: bar[3] for (symbol, second), bar in expected.items() if symbol == name}
+        assert await reader.closes(name) == closes
+    again = await reader.cache.read_quote(writer.names[1])
+    assert quote is not None
+    assert again is not None
+    assert (again["day_open"], again["trade_date"]) == (quote["day_open"], quote["trade_date"])
+    mine = [trade for trade in writer.log if trade[0] == writer.names[1]]
+    assert Decimal(again["day_volume"]) == sum(Decimal(repr(trade[4])) for trade in mine)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from time import time
 
 import msgspec
 import numpy as np
@@ -65,8 +64,11 @@ class CacheSession:
         self.position = Position("", {})
         self.trades = 0
 
-    async def load(self, topic_id: str, partitions: int) -> None:
-        """Read what Redis holds, or rebuild it; start the tail there. Raises Unavailable, LogReplaced."""
+    async def load(self, topic_id: str, partitions: int, stopping: asyncio.Event) -> None:
+        """Read what Redis holds, or rebuild it; start the tail there. Raises Unavailable, LogReplaced.
+
+        A rebuild that `stopping` interrupts is left as it is: without a position it will be begun again.
+        """
         state = await self._cache.read_state()
         self._expected = Position.parse(state["position"]) if "position" in state else None
         states = {partition: PartitionState() for partition in range(partitions)}
@@ -82,7 +84,7 @@ class CacheSession:
         await self._tail.start(topic_id, states, {p: int(state.get("append_ts", 0)) for p in states})
         self.position = Position(topic_id, {p: s.next_offset for p, s in states.items()})
         if start is not None:
-            await self._rebuild(start)
+            await self._rebuild(start, stopping)
         elif self._expected is not None:
             await self._load_quotes()
         self._load_watermarks()
@@ -119,7 +121,7 @@ class CacheSession:
             return None
         return start if start.state.rows and start.state.topic_id == topic_id else None
 
-    async def _rebuild(self, start: StartState) -> None:
+    async def _rebuild(self, start: StartState, stopping: asyncio.Event) -> None:
         """Quotes and cells from PostgreSQL. Cells may be newer than the position: what is read again changes none."""
         assert self._store is not None
         names = [name for _, name in start.symbols]
@@ -129,11 +131,14 @@ class CacheSession:
         partitions = len(self.position.offsets)
         partition = [partition_of(self._tail.symbols.name(one), partitions) for one in day.symbol_id.tolist()]
         self.book.load(quotes_of_days(day, previous, np.array(partition, np.int64)))
-        newest_s = max(int(start.seconds.start_s.max(initial=0)) + 1, int(time()))
-        oldest_s = (int(day.close_ts.max(initial=0)) // NANOS or newest_s) - KEEP_S
+        newest_s = max(int(day.close_ts.max(initial=0)) // NANOS, int(start.seconds.start_s.max(initial=0))) + 1
         written = 0
-        for from_s in range(oldest_s, newest_s, REBUILD_STEP_S):
+        # Bars written since the position was read lie just above; later ones are read from the log again.
+        for from_s in range(newest_s - KEEP_S, newest_s + REBUILD_STEP_S, REBUILD_STEP_S):
+            if stopping.is_set():
+                raise Unavailable("Redis", self._cache.place, "its rebuild was interrupted")
             written += await self._rebuild_cells(own, from_s, from_s + REBUILD_STEP_S)
+        newest_s += 2 * REBUILD_STEP_S
         ids = np.array(sorted(own.values()), np.int64)
         self._cells.begin(ids, np.full(len(ids), newest_s))
         await self._write(self.book.ids(), _no_cells())

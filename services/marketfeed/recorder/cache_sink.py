@@ -41,7 +41,7 @@ class CacheSink(Sink):
         await self._cache.ping()
         topic_id, partitions = await self._tail.identity()
         session = CacheSession(self._settings.feed, self._calendar, self._cache, self._tail, self._store)
-        await session.load(topic_id, partitions)
+        await session.load(topic_id, partitions, stopping)
         self._began(session.position, quotes=len(session.book.ids()))
         clock = FlushClock(self._settings.flush_interval_ms / 1000)
         while not stopping.is_set():

@@ -83,8 +83,11 @@ class Sink(ABC):
             except StalePosition as stale:
                 self.status.refusals += 1
                 metrics.REFUSALS.labels(self.name).inc()
-                self._log.warning("another recorder writes this feed, standing by", error=str(stale))
-                await self._stand_by(stopping)
+                if stale.found:
+                    self._log.warning("another recorder writes this feed, standing by", error=str(stale))
+                    await self._stand_by(stopping)
+                else:
+                    self._log.warning("the stored position is gone, starting over", error=str(stale))
             except LogReplaced as replaced:
                 self._log.warning("the log was replaced", error=str(replaced))
             except Unavailable as away:

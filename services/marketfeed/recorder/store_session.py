@@ -192,10 +192,18 @@ class StoreSession:
     def has_news(self) -> bool:
         """Whether there is anything to write: records that were read, or roll-ups whose time has come."""
         read = self._tail.position(self.position.topic_id, self.position) != self.position
-        return read or bool(self.pending.gaps) or self._due.waiting(monotonic(), self._next_roll)
+        return read or self._due.waiting(monotonic(), self._next_roll)
 
-    async def flush(self) -> int:
-        """Write everything read so far in one transaction; how many bars. Raises StalePosition, Unavailable."""
+    @property
+    def has_due(self) -> bool:
+        """Whether roll-ups lack something, whatever the time."""
+        return len(self._due) > 0
+
+    async def flush(self, roll_all: bool = False) -> int:
+        """Write everything read so far in one transaction; how many bars. `roll_all`: and every roll-up that is due.
+
+        Raises StalePosition, Unavailable.
+        """
         await self._ids.learn(self._writer)
         self._know(len(self._ids.stored))
         pending = self.pending
@@ -210,7 +218,7 @@ class StoreSession:
         ]
         async with self._writer.transaction(self.position.topic_id, advances) as transaction:
             bars = await self._write_bars(transaction, pending)
-            await self._roll_up(transaction)
+            await self._roll_up(transaction, roll_all)
             await self._settle(transaction)
             await self._write_log_state(transaction, pending)
             if trades is not None:
@@ -258,21 +266,24 @@ class StoreSession:
             columns = np.array(list(finer.values()), np.int64)
             await transaction.raise_scales(self._ids.stored[ids], columns[:, 0], columns[:, 1])
 
-    async def _roll_up(self, transaction: StoreTransaction) -> None:
+    async def _roll_up(self, transaction: StoreTransaction, roll_all: bool) -> None:
         now = monotonic()
         for interval in COARSER:
-            if now < self._next_roll[interval]:
+            if now < self._next_roll[interval] and not roll_all:
                 continue
-            due = self._due.take(interval, self._reached, BUCKETS_PER_FLUSH)
-            # A full portion leaves more: go on with the next flush.
-            if len(due.symbol_id) < BUCKETS_PER_FLUSH:
-                minutes = interval == "1m"
+            left = True
+            while left:
+                due = self._due.take(interval, self._reached, BUCKETS_PER_FLUSH)
+                buckets = Buckets(self._ids.stored[due.symbol_id], due.start_s, due.end_s, due.closed, due.final)
+                await transaction.roll_up(INTERVALS[interval], buckets)
+                metrics.ROLLED.labels(interval).inc(len(buckets))
+                # A full portion may leave more: that is for the next flush.
+                full = len(buckets) == BUCKETS_PER_FLUSH
+                left = full and roll_all
+            if not full:
                 settings = self._settings
-                pause = settings.rollup_interval_s if minutes else settings.rollup_coarse_interval_s
-                self._next_roll[interval] = now + pause
-            buckets = Buckets(self._ids.stored[due.symbol_id], due.start_s, due.end_s, due.closed, due.final)
-            await transaction.roll_up(INTERVALS[interval], buckets)
-            metrics.ROLLED.labels(interval).inc(len(buckets))
+                pause_s = settings.rollup_interval_s if interval == "1m" else settings.rollup_coarse_interval_s
+                self._next_roll[interval] = now + pause_s
 
     def _know(self, symbols: int) -> None:
         if symbols > len(self._reached):

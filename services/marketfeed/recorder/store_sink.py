@@ -51,14 +51,14 @@ class StoreSink(Sink):
                 if session.has_news:
                     await self._flush(session, began)
                     clock.done()
-        if session.has_news:
-            await self._flush(session, clock.restart())
+        if session.has_news or session.has_due:
+            await self._flush(session, clock.restart(), roll_all=True)
 
-    async def _flush(self, session: StoreSession, began: float) -> None:
+    async def _flush(self, session: StoreSession, began: float, roll_all: bool = False) -> None:
         await self._publisher.settled()
         trades = session.pending.trades
         with tracing.span("recorder.store", parent=self._tail.traceparent, trades=trades):
-            bars = await session.flush()
+            bars = await session.flush(roll_all)
         self._flushed(session.position, began, trades, bars)
         if self._settings.publish_bars and session.closed is not None:
             self._publisher.send(session.closed, self._tail.symbols.names(), self._partitions)

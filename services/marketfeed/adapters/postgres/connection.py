@@ -71,7 +71,7 @@ async def open_pool(dsn: str, application: str, size_max: int) -> asyncpg.Pool:
     async with translated(dsn):
         pool = asyncpg.create_pool(
             dsn,
-            min_size=1,
+            min_size=0,  # a floor would be refilled, and its failures logged, behind our back while the server is away
             max_size=size_max,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=COMMAND_TIMEOUT_S,
