@@ -5,7 +5,7 @@ export interface BackoffOptions {
   readonly capMs: number;
 }
 
-export const RECONNECT: BackoffOptions = { baseMs: 250, capMs: 8_000 };
+export const RECONNECT: BackoffOptions = { baseMs: 250, capMs: 5_000 };
 
 /**
  * Wait before attempt number `attempt` (0 is the first one after a loss).

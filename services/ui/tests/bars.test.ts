@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 
 import { BarStore } from '../src/bars';
 import { eachGroup, stepFor } from '../src/chart/grouping';
-import { linePieces } from '../src/chart/painter';
+import { linePieces, spansOfDoubt } from '../src/chart/painter';
 import { bar } from './fixtures';
 
 const T0 = 1_763_900_000;
@@ -96,6 +96,17 @@ describe('grouping', () => {
 
   it('chooses the shortest step that can be told apart', () => {
     expect([6, 1.5, 0.1, 0.00001].map((spacing) => stepFor(spacing, 3))).toEqual([1, 2, 30, 3600]);
+  });
+});
+
+describe('spansOfDoubt', () => {
+  it('joins a gap with the incomplete bars at its ends, and ends at a whole bar', () => {
+    const store = filled(bar(T0, 1), bar(T0 + 1, 1, { incomplete: true }), bar(T0 + 9, 1, { incomplete: true }), bar(T0 + 10, 1));
+    store.addGap({ fromS: T0 + 1, toS: T0 + 8 });
+    store.apply(bar(T0 + 20, 1, { incomplete: true }));
+    const view = { fromS: T0 - 5, toS: T0 + 100 };
+    expect(spansOfDoubt(store, view)).toEqual([{ fromS: T0 + 1, toS: T0 + 9 }, { fromS: T0 + 20, toS: T0 + 20 }]);
+    expect(spansOfDoubt(new BarStore(), view)).toEqual([]);
   });
 });
 

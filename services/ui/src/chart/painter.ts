@@ -18,7 +18,7 @@ import type {
   SeriesAttachedParameter,
 } from 'lightweight-charts';
 
-import type { BarStore } from '../bars';
+import type { BarStore, GapSpan } from '../bars';
 import type { SessionSpan } from '../protocol';
 import { eachGroup, stepFor } from './grouping';
 import type { Palette } from './palette';
@@ -166,27 +166,11 @@ export class Painter implements ISeriesPrimitive<number> {
 
   /** Known gaps of the feed: hatched, with a bar at the foot, never thinner than can be seen. */
   private paintGaps(frame: Frame): void {
-    for (const { fromS, toS } of this.spansOfDoubt(frame)) {
+    for (const { fromS, toS } of spansOfDoubt(this.scene.bars, frame)) {
       const from = Math.round(frame.x(fromS - 0.5));
       const width = Math.max(Math.round(3 * frame.ratio), Math.round(frame.x(toS + 0.5)) - from);
       hatch(frame, from, width, this.scene.palette.warn);
     }
-  }
-
-  private spansOfDoubt(frame: Frame): { fromS: number; toS: number }[] {
-    const { bars } = this.scene;
-    const spans = bars.gaps.filter((g) => g.toS >= frame.fromS && g.fromS <= frame.toS).map((g) => ({ ...g }));
-    if (bars.firstS === null || bars.lastS === null) return spans;
-    let open: { fromS: number; toS: number } | null = null;
-    const to = Math.min(bars.lastS, Math.ceil(frame.toS));
-    for (let s = Math.max(bars.firstS, Math.floor(frame.fromS)); s <= to; s += 1) {
-      const i = s - bars.originS;
-      if (bars.flags[i]! & 1) {
-        if (open) open.toS = s;
-        else spans.push((open = { fromS: s, toS: s }));
-      } else if (bars.close[i] === bars.close[i]) open = null; // a whole bar ends the doubt, a hole does not
-    }
-    return spans;
   }
 
   private paintVolume(frame: Frame): void {
@@ -339,6 +323,29 @@ export function linePieces(bars: BarStore, frame: Pick<Frame, 'fromS' | 'toS' | 
   }
   flush();
   return pieces;
+}
+
+/** Where trades may be missing: known gaps and runs of incomplete bars, joined where they meet. */
+export function spansOfDoubt(bars: BarStore, frame: Pick<Frame, 'fromS' | 'toS'>): GapSpan[] {
+  const spans: { fromS: number; toS: number }[] = bars.gaps
+    .filter((gap) => gap.toS >= frame.fromS && gap.fromS <= frame.toS)
+    .map((gap) => ({ ...gap }));
+  let open: { fromS: number; toS: number } | null = null;
+  const to = Math.min(bars.lastS ?? -Infinity, Math.ceil(frame.toS));
+  for (let s = Math.max(bars.firstS ?? Infinity, Math.floor(frame.fromS)); s <= to; s += 1) {
+    const i = s - bars.originS;
+    if (bars.flags[i]! & 1) {
+      if (open) open.toS = s;
+      else spans.push((open = { fromS: s, toS: s }));
+    } else if (bars.close[i] === bars.close[i]) open = null; // a whole bar ends the doubt, a hole does not
+  }
+  spans.sort((a, b) => a.fromS - b.fromS);
+  return spans.reduce<{ fromS: number; toS: number }[]>((joined, span) => {
+    const last = joined.at(-1);
+    if (last && span.fromS <= last.toS + 1) last.toS = Math.max(last.toS, span.toS);
+    else joined.push(span);
+    return joined;
+  }, []);
 }
 
 /** Whether the seconds between two neighbouring bars belong to a known gap. */
