@@ -1,0 +1,118 @@
+"""A replay's records are those of a lawful owner: by the readers' rule every trade counts once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from marketfeed.domain.errors import Unavailable
+from marketfeed.domain.log import Alive, Claim, Logged
+from marketfeed.domain.ownership import PartitionReader
+from marketfeed.domain.tape import TapeTrades, TapeWatermark
+from marketfeed.domain.trades import SymbolTable, TradeColumns
+from marketfeed.history.ports import Producer
+from marketfeed.history.speaker import Speaker
+from marketfeed.wire.records import KIND_HEADER, decode_body
+
+
+@dataclass
+class LogInMemory:
+    """Topics as lists; what is sent is acknowledged by the next `poll`, as by a broker."""
+
+    failure: Unavailable | None = None
+    topics: dict[tuple[str, int], list[Logged]] = field(default_factory=dict)
+    buffered_bytes: int = 0
+    acks: list[tuple[Callable[[int], None], int]] = field(default_factory=list)
+
+    def send(
+        self,
+        topic: str,
+        partition: int,
+        value: bytes,
+        headers: Mapping[str, str] | None = None,
+        on_ack: Callable[[int], None] | None = None,
+    ) -> None:
+        assert headers is not None
+        records = self.topics.setdefault((topic, partition), [])
+        offset = len(records)
+        records.append(Logged(partition, offset, 0, decode_body(headers[KIND_HEADER], value)))
+        if on_ack is not None:
+            self.acks.append((on_ack, offset))
+
+    def poll(self) -> int:
+        acks, self.acks = self.acks, []
+        for on_ack, offset in acks:
+            on_ack(offset)
+        return len(acks)
+
+    async def flush(self, timeout_s: float) -> int:
+        self.poll()
+        return 0
+
+
+def batch(symbols: tuple[str, ...], count: int) -> TradeColumns:
+    index = (np.arange(count) % len(symbols)).astype(np.uint32)
+    stamps = np.arange(1, count + 1, dtype=np.int64)
+    return TradeColumns(symbols, index, stamps, stamps * 1.0, stamps * 2.0, (None,), np.zeros(count, np.uint32))
+
+
+async def claimed(speaker: Speaker, log: LogInMemory, symbols: tuple[str, ...]) -> None:
+    claiming = asyncio.ensure_future(speaker.claim(symbols))
+    await asyncio.sleep(0)
+    log.poll()
+    await claiming
+
+
+async def test_trades_count_once_through_claims_of_more_and_more_symbols() -> None:
+    """New symbols make a new epoch for all; nothing is lost, doubled or foreign, and order is kept."""
+    log = LogInMemory()
+    producer: Producer = log
+    speaker = Speaker(producer, "f", partitions=3, instance="me")
+    sent: dict[str, int] = {}
+    for symbols in (("A", "B"), ("A", "B", "C", "D"), ("E",)):
+        assert speaker.unknown(symbols)
+        await claimed(speaker, log, symbols)
+        speaker.send(batch(symbols, 20_000), received_ts=7)
+        speaker.watermark(20_000)
+        speaker.repeat_takeover()
+        for symbol in symbols:
+            sent[symbol] = sent.get(symbol, 0) + 20_000 // len(symbols)
+    assert not speaker.unknown(("A", "E"))
+    log.poll()
+    assert speaker.acknowledged == 60_000
+    table = SymbolTable()
+    counted: dict[str, int] = {}
+    for (topic, partition), records in log.topics.items():
+        if topic == "f.control":
+            continue
+        reader = PartitionReader(partition, table)
+        for event in reader.read(records):
+            if isinstance(event, TapeTrades):
+                for symbol_id, count in zip(*np.unique(event.symbol_id, return_counts=True), strict=True):
+                    counted[table.name(int(symbol_id))] = counted.get(table.name(int(symbol_id)), 0) + int(count)
+                for symbol_id in np.unique(event.symbol_id):
+                    own = event.event_ts[(event.symbol_id == symbol_id) & (event.offset == event.offset[0])]
+                    assert (np.diff(own) > 0).all()
+        assert (reader.ignored_foreign, reader.ignored_repeat, reader.skipped_seqs) == (0, 0, 0)
+    assert counted == sent
+
+
+async def test_time_never_falls_and_the_end_is_said() -> None:
+    """A lower watermark is not said again; leaving gives the symbols up."""
+    log = LogInMemory()
+    speaker = Speaker(log, "f", partitions=1, instance="me")
+    await claimed(speaker, log, ("A",))
+    for stamp in (100, 50, 100, 200):
+        speaker.note(stamp)
+        speaker.watermark(stamp)
+    speaker.alive()
+    speaker.leave()
+    assert speaker.reached == 200
+    events = PartitionReader(0, SymbolTable()).read(log.topics["f.trades", 0])
+    assert [event.event_ts for event in events if isinstance(event, TapeWatermark)] == [100, 200]
+    bodies = [record.body for record in log.topics["f.control", 0]]
+    assert [type(body) for body in bodies] == [Claim, Alive, Alive]
+    assert [body.epochs for body in bodies if isinstance(body, Alive)] == [(0,), ()]
