@@ -113,11 +113,16 @@ class Demo:
             self.view.say("stopping")
             for watcher in watchers:
                 watcher.cancel()
-            for service in self.services:
-                await service.stop()
+            await self._stop_services()
             for keeper in keepers:
                 keeper.cancel()
         return code
+
+    async def _stop_services(self) -> None:
+        """The feed first, then what reads it, so that nothing is cut off; readers of the log side by side."""
+        for module in ("generator", "ingest"):
+            await asyncio.gather(*(service.stop() for service in self.services if service.module == module))
+        await asyncio.gather(*(service.stop() for service in self.services))
 
     def _proof(self, observer: Observer) -> Proof:
         return Proof(

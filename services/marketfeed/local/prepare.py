@@ -24,6 +24,13 @@ async def ensure_topics(settings: TopicsSettings) -> None:
     await LogAdmin(settings.kafka).ensure_topics(settings.feed, settings.partitions, retention_bytes, retention_ms)
 
 
+async def delete_topics(kafka: str, feed: str) -> None:
+    """Delete a feed's topics. Raises Unavailable."""
+    from marketfeed.adapters.kafka import LogAdmin
+
+    await LogAdmin(kafka).delete_feed(feed)
+
+
 async def ensure_tables(dsn: str) -> list[str]:
     """Bring PostgreSQL up to date; the migrations applied now. Raises Unavailable or SettingError."""
     from marketfeed.adapters.postgres.connection import close_quietly, connect, migrate

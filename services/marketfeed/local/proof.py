@@ -20,6 +20,7 @@ import msgspec
 from marketfeed.client.http import HttpClient
 from marketfeed.domain.errors import Unavailable
 from marketfeed.local.children import Child, ChildDied, Children, Program
+from marketfeed.local.prepare import delete_topics
 from marketfeed.local.probe import Latency
 from marketfeed.local.run_plan import RunPlan
 from marketfeed.local.stack import Addresses
@@ -67,6 +68,9 @@ class Proof:
         self.view.say("the generator has stopped; waiting until everything is stored")
         await self._until("everything is stored", STORED_S, self._not_stored)
         code = await self._verify()
+        if code == 0:
+            # A run that is proved is of no further use, and its log is big; one that is not stays to be looked at.
+            await delete_topics(self.addresses.kafka, self.plan.feed)
         self.view.result(cpu_table(used_since(before, after), wall_s), latency_table(latency) if latency else None)
         return code
 

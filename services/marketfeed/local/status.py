@@ -59,7 +59,7 @@ class Observer:
         usage = self._meter(service.name).read(child.pid if child is not None and alive else None)
         return Row(
             name=service.name,
-            state=_state(alive, answer),
+            state=_state(alive, service.http_port is not None, answer),
             rate=_number(answer, "rate"),
             lag_s=_number(answer, "lag_s"),
             facts={name: value for name in FACTS if (value := _number(answer, name)) is not None},
@@ -79,11 +79,11 @@ class Observer:
 FACTS = ("bars_per_s", "clients", "dropped", "spool_bytes", "gaps", "quarantined")
 
 
-def _state(alive: bool, answer: dict[str, Any] | None) -> str:
+def _state(alive: bool, listening: bool, answer: dict[str, Any] | None) -> str:
     if not alive:
         return "restarting"
     if answer is None:
-        return "starting"
+        return "busy, no answer" if listening else "starting"
     if answer.get("ready"):
         return "ready"
     waiting = answer.get("waiting_for") or {}
