@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -26,7 +27,7 @@ from marketfeed.domain.partitions import partition_of
 from marketfeed.domain.trades import NANOS, SymbolTable, TradeColumns
 from marketfeed.runtime.tasks import TaskKit
 from marketfeed.wire.records import KIND_HEADER, encode_body
-from marketfeed.wire.websocket import BarOut, Bars, Heartbeat, QuoteOut, Snapshot, bars_of
+from marketfeed.wire.websocket import BarOut, Bars, Drain, Heartbeat, QuoteOut, Snapshot, bars_of
 
 if TYPE_CHECKING:
     from marketfeed.local.stack import Addresses
@@ -86,7 +87,7 @@ class Tape:
             self.send(partition, Watermark((EPOCH,), int((T0_S + at_s) * NANOS)))
 
     async def play(self, from_s: int, to_s: int, wall_s: float, late_s: float = 40.0) -> None:
-        """Seconds of trading in `wall_s` of real time: late trades by up to `late_s`, watermarks half a second behind."""
+        """Seconds of trading in `wall_s` of real time, some of it late, watermarks half a second behind."""
         steps = (to_s - from_s) * 5
         for step in range(steps):
             now = from_s + step / 5
@@ -173,6 +174,15 @@ def difference(tables: dict[str, Table], view: View) -> list[object]:
     ][:5]
 
 
+async def agree(tables: dict[str, Table], views: list[View], within_s: float = 20) -> None:
+    """Wait until every client holds exactly these bars."""
+    await until(
+        lambda: not any(difference(tables, view) for view in views),
+        lambda: [difference(tables, view) for view in views],
+        within_s,
+    )
+
+
 class Process:
     """A service of ours as a process."""
 
@@ -250,6 +260,11 @@ async def tape(stack: Addresses, feed: str) -> AsyncIterator[Tape]:
     await written.close()
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
 def mds_settings(common: dict[str, object], **more: object) -> dict[str, object]:
     return {**common, "public_port": 0, "window_s": 5, "evict_after_s": 8, **more}
 
@@ -261,7 +276,7 @@ def stream_url(status: dict[str, Any]) -> str:
 async def test_clients_that_join_at_any_time_hold_the_reducer_s_bars(
     common: dict[str, object], tape: Tape, tmp_path: Path
 ) -> None:
-    """History from PostgreSQL, live from the log, bars that have left the memory, late trades for them: all the same."""
+    """History and live, bars that have left the memory and late trades for them: all the same."""
     async with (
         service("recorder", common, tmp_path) as recorder,
         service("mds", mds_settings(common), tmp_path) as mds,
@@ -271,15 +286,12 @@ async def test_clients_that_join_at_any_time_hold_the_reducer_s_bars(
         views = [View() for _ in range(8)]
         async with TaskKit("clients") as tasks:
             clients = [
-                tasks.spawn(f"c{i}", watch(url, view, 2.2 * i, interval_ms=50 + 150 * (i % 3)))
+                tasks.spawn(f"c{i}", watch(url, view, 1.8 * i, interval_ms=50 + 150 * (i % 3)))
                 for i, view in enumerate(views)
             ]
-            await tape.play(0, 60, wall_s=16)
+            await tape.play(0, 60, wall_s=13)
             expected = tape.tables()
-            for view in views:
-                await until(
-                    lambda view=view: not difference(expected, view), lambda view=view: difference(expected, view), 20
-                )  # type: ignore[misc]
+            await agree(expected, views)
             for client in clients:
                 client.cancel()
         status = await mds.get("/status")
@@ -290,3 +302,118 @@ async def test_clients_that_join_at_any_time_hold_the_reducer_s_bars(
         held = sum(len(table) for table in expected.values())
         assert status["bars"] < held, "nothing ever left the memory: the joint was not tried"
         assert any(isinstance(message, Heartbeat) for message in views[0].others)
+
+
+async def test_without_postgresql_a_client_gets_memory_and_then_the_truth(
+    common: dict[str, object], tape: Tape, tmp_path: Path
+) -> None:
+    """PostgreSQL away from the start: nobody waits, the log alone serves; the API says what is missing."""
+    nowhere = {**common, "postgres": "postgresql://postgres@127.0.0.1:9/none"}
+    async with service("mds", mds_settings(nowhere), tmp_path) as mds:
+        status = await mds.ready()
+        view = View()
+        async with TaskKit("clients") as tasks:
+            client = tasks.spawn("c", watch(stream_url(status), view))
+            await tape.play(0, 10, wall_s=2)
+            await agree(tape.tables(), [view])
+            client.cancel()
+        assert {snapshot.source for snapshot in view.snapshots} == {"memory"}
+        assert not any(snapshot.incomplete for snapshot in view.snapshots), "the log was read from its first record"
+        async with aiohttp.ClientSession(status["public_url"]) as http:
+            async with http.get(f"/v1/bars?symbol={NAMES[0]}&from={T0_S}&to={T0_S + 60}") as answer:
+                body = await answer.json()
+                assert (answer.status, body["source"]) == (200, "memory")
+                assert dict(zip(body["bars"]["start"], body["bars"]["close"], strict=True)) == {
+                    start: row[3] for start, row in tape.tables()[NAMES[0]].items()
+                }
+            async with http.get(f"/v1/bars?symbol={NAMES[0]}&interval=1h") as answer:
+                assert (answer.status, (await answer.json())["error"]["code"]) == (503, "unavailable")
+
+
+async def test_a_killed_mds_comes_back_and_the_clients_with_it(
+    common: dict[str, object], tape: Tape, tmp_path: Path
+) -> None:
+    """kill -9 in the middle: it begins at the store's checkpoint, clients reconnect and hold the same bars; SIGTERM
+    drains."""
+    with_port = mds_settings(common, public_port=free_port())
+    async with service("recorder", common, tmp_path) as recorder, service("mds", with_port, tmp_path) as mds:
+        await recorder.ready()
+        url = stream_url(await mds.ready())
+        view = View()
+        async with TaskKit("clients") as tasks:
+            client = tasks.spawn("c", watch(url, view))
+            await tape.play(0, 10, wall_s=3)
+            await mds.stop(signal.SIGKILL)
+            await tape.play(10, 15, wall_s=1)
+            await mds.start()
+            await mds.ready()
+            await tape.play(15, 20, wall_s=1)
+            await agree(tape.tables(), [view])
+            quote = {name: table[max(table)][3] for name, table in tape.tables().items()}
+            assert view.quotes == quote
+            assert await mds.stop() == 0
+            await until(lambda: any(isinstance(m, Drain) for m in view.others), lambda: view.others[-3:], 5)
+            client.cancel()
+        log = (tmp_path / "mds.log").read_text()
+        assert "beginning at the store's checkpoint" in log
+
+
+async def test_http_answers_join_history_and_live(common: dict[str, object], tape: Tape, tmp_path: Path) -> None:
+    """Every endpoint, every interval: sums over minutes equal sums over seconds; refusals have codes."""
+    async with (
+        service("recorder", {**common, "rollup_interval_s": 0.5, "rollup_coarse_interval_s": 1}, tmp_path) as recorder,
+        service("mds", mds_settings(common), tmp_path) as mds,
+    ):
+        await recorder.ready()
+        status = await mds.ready()
+        await tape.play(0, 150, wall_s=3)
+        table = tape.tables()[NAMES[1]]
+        async with aiohttp.ClientSession(status["public_url"]) as http:
+
+            async def get(path: str) -> tuple[int, dict[str, Any]]:
+                async with http.get(path) as answer:
+                    return answer.status, await answer.json()
+
+            async def whole() -> bool:
+                _, body = await get(f"/v1/bars?symbol={NAMES[1]}&from={T0_S}")
+                return dict(zip(body["bars"]["start"], body["bars"]["trades"], strict=True)) == {
+                    start: row[5] for start, row in table.items()
+                }
+
+            await until(whole, lambda: "seconds differ", 15)
+            for interval in ("1m", "1h", "1d"):
+                _, body = await get(f"/v1/bars?symbol={NAMES[1]}&interval={interval}&from=0&to={T0_S + 1000}")
+                assert sum(body["bars"]["trades"]) == sum(row[5] for row in table.values()), interval
+                assert sum(body["bars"]["volume"]) == pytest.approx(sum(row[4] for row in table.values()))
+                assert body["bars"]["close"][-1] == table[max(table)][3]
+            _, filled = await get(f"/v1/bars?symbol={NAMES[1]}&from={T0_S}&to={T0_S + 120}&fill=prev")
+            starts = filled["bars"]["start"]
+            assert starts == list(range(starts[0], T0_S + 120))
+            assert sum(filled["bars"]["filled"]) == len(starts) - len([s for s in table if s < T0_S + 120])
+            _, cut = await get(f"/v1/bars?symbol={NAMES[1]}&from={T0_S}&limit=10")
+            assert cut["bars"]["start"] == sorted(table)[:10]
+            _, rest = await get(f"/v1/bars?symbol={NAMES[1]}&from={cut['next_from']}")
+            assert rest["bars"]["start"] == sorted(table)[10:]
+            assert rest["next_from"] is None
+            _, quote = await get(f"/v1/quote?symbol={NAMES[1]}")
+            assert (quote["price"], quote["symbol"]) == (table[max(table)][3], NAMES[1])
+            assert quote["day"]["trades"] == sum(row[5] for row in table.values())
+            _, listed = await get("/v1/symbols")
+            assert [entry["symbol"] for entry in listed["symbols"]] == NAMES
+            _, found = await get("/v1/symbols?q=s3")
+            assert [entry["symbol"] for entry in found["symbols"]] == ["S3"]
+            _, config = await get("/v1/config")
+            assert (config["feed"], config["calendar"], config["trade_date"]) == (tape.feed, "24x7", "2026-09-21")
+            _, document = await get("/openapi.json")
+            assert set(document["paths"]) == {"/v1/symbols", "/v1/quote", "/v1/bars", "/v1/config"}
+            for path, code, number in (
+                ("/v1/quote", "bad_request", 400),
+                ("/v1/quote?symbol=NOPE", "unknown_symbol", 404),
+                (f"/v1/bars?symbol={NAMES[1]}&from=x", "bad_request", 400),
+                (f"/v1/bars?symbol={NAMES[1]}&interval=2s", "bad_request", 400),
+                (f"/v1/bars?symbol={NAMES[1]}&limit=0", "bad_request", 400),
+                ("/v1/config?date=today", "bad_request", 400),
+                ("/v1/nothing", "not_found", 404),
+            ):
+                answer = await get(path)
+                assert (answer[0], answer[1]["error"]["code"]) == (number, code), path

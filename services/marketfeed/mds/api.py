@@ -102,12 +102,12 @@ class Api:
         day_s = self.calendar.day(self.calendar.trade_date(event_ts))[0]
         from_s = _number(query, "from", day_s, 0, SECONDS_MAX)
         to_s = _number(query, "to", max(from_s, event_ts // NANOS + 1), from_s, SECONDS_MAX)
-        # No more than `limit` bars can start in so many seconds, so what is read is bounded, too.
-        cut_s = min(to_s, from_s + limit * INTERVALS[interval])
-        span = await self.archive.span(symbol, interval, from_s, cut_s)
-        bars, filled = span.bars, None
+        span = await self.archive.span(symbol, interval, from_s, to_s, limit)
+        bars, filled, next_from_s = span.bars, None, span.next_from_s
         if fill == "prev":
-            bars, filled = self._filled(span.bars, interval, cut_s)
+            bars, filled = self._filled(bars, interval, to_s if next_from_s is None else next_from_s)
+            if len(bars) > limit:
+                next_from_s, bars, filled = int(bars.start_s[limit]), bars.take(slice(0, limit)), filled[:limit]
         return BarsAnswer(
             symbol=symbol,
             interval=interval,
@@ -117,7 +117,7 @@ class Api:
             source=span.source,
             position=state.position.text(),
             incomplete=span.incomplete,
-            next_from=cut_s if cut_s < to_s else None,
+            next_from=next_from_s,
             bars=history_bars_of(bars, filled),
         )
 
@@ -159,6 +159,7 @@ class Api:
             return bars, []
         reached_s = self.hub.state.window.watermark(int(bars.symbol_id[0])) // NANOS
         stop_s = max(int(bars.start_s[-1]) + 1, min(to_s, reached_s))
+        stop_s = min(stop_s, int(bars.start_s[0]) + (LIMIT_MAX + 1) * INTERVALS[interval])
         filled_bars, filled = fill_previous(bars, _starts(int(bars.start_s[0]), stop_s, interval, self.calendar))
         return filled_bars, filled.astype(np.int8).tolist()
 

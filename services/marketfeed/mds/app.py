@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -14,6 +15,7 @@ import msgspec
 from marketfeed.adapters.finnhub_rest import FinnhubRest
 from marketfeed.adapters.kafka import LogAdmin, LogConsumer, trades_topic
 from marketfeed.adapters.postgres import PostgresStore
+from marketfeed.adapters.postgres.span import read_span
 from marketfeed.adapters.postgres.start import read_start
 from marketfeed.adapters.redis import RedisCache
 from marketfeed.adapters.websocket_server import Connection, HttpServer, Refuse, Request, Response
@@ -77,7 +79,7 @@ class MdsApp:
         self._rate = _Rate()
         self._calendar = calendar(settings.calendar)
         database = PostgresStore(settings.postgres, "marketfeed-mds")
-        self._store = PatientStore(database, settings.feed, lambda feed, keep_s: read_start(database, feed, keep_s))
+        self._store = PatientStore(database, settings.feed, partial(read_start, database), partial(read_span, database))
         self._cache = RedisCache(settings.redis, settings.feed)
         self._consumer = LogConsumer(settings.kafka, trades_topic(settings.feed))
         self.hub = Hub(settings.tick_ms, settings.heartbeat_ms, self._on_goodbye)

@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from marketfeed.domain.bars import BarColumns, stack
+from marketfeed.domain.bars import BarColumns, no_bars, stack
 from marketfeed.domain.decimals import ObjectArray
 from marketfeed.domain.follower_window import overlay
 from marketfeed.domain.rollup import INTERVALS, bucket_starts, roll_up
 from marketfeed.domain.trades import NANOS, BoolArray, Int64Array
 from marketfeed.mds.hub import Hub
 from marketfeed.mds.ports import Store
-from marketfeed.mds.snapshot import FOR_EVER_S, Snapshots
+from marketfeed.mds.snapshot import FOR_EVER_S, ROWS_MAX, Snapshots
 
 # Roll-ups older than this below the watermark hold everything that was not late.
 ROLL_UP_DELAY_S = 180
@@ -25,11 +25,12 @@ ROLL_UP_DELAY_S = 180
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Span:
-    """Bars of one symbol, and where they came from."""
+    """Bars of one symbol, where they came from, and where to go on if there are more."""
 
     bars: BarColumns
     source: str
     incomplete: bool
+    next_from_s: int | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,39 +42,59 @@ class Archive:
     store: Store
     feed: str
 
-    async def span(self, symbol: str, interval: str, from_s: int, to_s: int) -> Span:
-        """Bars of `interval` that start in [from_s, to_s). Raises Unavailable for roll-ups without PostgreSQL."""
+    async def span(self, symbol: str, interval: str, from_s: int, to_s: int, rows_max: int) -> Span:
+        """The first `rows_max` bars of `interval` that start in [from_s, to_s).
+
+        Raises Unavailable for roll-ups without PostgreSQL.
+        """
         if interval == "1s":
-            return await self._seconds(symbol, from_s, to_s)
-        stored = await self._stored(symbol, interval, from_s, to_s)
+            bars, source, incomplete, until_s = await self._seconds(symbol, from_s, to_s, rows_max)
+        else:
+            bars, source, incomplete, until_s = await self._rolled(symbol, interval, from_s, to_s, rows_max)
+        next_from_s = until_s if until_s < to_s else None
+        if len(bars) > rows_max:
+            next_from_s, bars = int(bars.start_s[rows_max]), bars.take(slice(0, rows_max))
+        return Span(bars, source, incomplete, next_from_s)
+
+    async def _seconds(self, symbol: str, from_s: int, to_s: int, rows_max: int) -> tuple[BarColumns, str, bool, int]:
+        """Bars, source, incomplete, and where they end."""
+        history = await self.snapshots.history(symbol, from_s, to_s, rows_max)
+        self.hub.refresh()
+        bars = self.snapshots.join(symbol, from_s, history)
+        return bars, history.source, self.snapshots.incomplete(symbol, history), history.until_s
+
+    async def _rolled(
+        self, symbol: str, interval: str, from_s: int, to_s: int, rows_max: int
+    ) -> tuple[BarColumns, str, bool, int]:
+        stored, until_s = await self._stored(symbol, interval, from_s, to_s, rows_max)
         state = self.hub.state
-        watermark_s = state.window.watermark(state.symbols.id(symbol)) // NANOS
-        exact_s = (watermark_s - ROLL_UP_DELAY_S) // 60 * 60
+        symbol_id = state.symbols.id(symbol)
+        watermark = state.window.watermark(symbol_id)
+        exact_s = (watermark // NANOS - ROLL_UP_DELAY_S) // 60 * 60
         begin_s = self._bucket(exact_s, interval)
-        if to_s <= begin_s:
-            return Span(stored, "store", incomplete=False)
-        seconds = await self._seconds(symbol, exact_s, FOR_EVER_S)
-        parts = [seconds.bars]
+        if until_s <= begin_s:
+            return stored, "store", False, until_s
+        seconds, _, incomplete, _ = await self._seconds(symbol, exact_s, FOR_EVER_S, ROWS_MAX)
+        parts = [seconds]
         hour_s = max(begin_s, self._bucket(exact_s, "1h"))
         if interval != "1m":
-            parts.append(await self._stored(symbol, "1m", hour_s, exact_s))
+            parts.append((await self._stored(symbol, "1m", hour_s, exact_s, ROWS_MAX))[0])
         if interval == "1d":
-            parts.append(await self._stored(symbol, "1h", begin_s, hour_s))
-        marks = {state.symbols.id(symbol): state.window.watermark(state.symbols.id(symbol))}
-        newest = roll_up(stack(parts), interval, state.calendar, marks)
-        newest = newest.take((newest.start_s >= max(from_s, begin_s)) & (newest.start_s < to_s))
-        return Span(overlay(stored, newest), "store", seconds.incomplete)
+            parts.append((await self._stored(symbol, "1h", begin_s, hour_s, ROWS_MAX))[0])
+        newest = roll_up(stack(parts), interval, state.calendar, {symbol_id: watermark})
+        newest = newest.take((newest.start_s >= max(from_s, begin_s)) & (newest.start_s < until_s))
+        return overlay(stored, newest), "store", incomplete, until_s
 
-    async def _seconds(self, symbol: str, from_s: int, to_s: int) -> Span:
-        history = await self.snapshots.history(symbol, from_s, to_s)
-        self.hub.refresh()
-        bars = self.snapshots.join(symbol, from_s, history, to_s)
-        return Span(bars, history.source, self.snapshots.incomplete(symbol, history))
-
-    async def _stored(self, symbol: str, interval: str, from_s: int, to_s: int) -> BarColumns:
-        _, stored = await self.store.read_bars(self.feed, symbol, INTERVALS[interval], from_s, to_s)
-        symbol_id = self.hub.state.symbols.id(symbol)
-        return replace(stored.bars, symbol_id=np.full(len(stored.bars), symbol_id, np.int64))
+    async def _stored(
+        self, symbol: str, interval: str, from_s: int, to_s: int, rows_max: int
+    ) -> tuple[BarColumns, int]:
+        """Stored bars with our symbol id, and where they end."""
+        if from_s >= to_s:
+            return no_bars(), to_s
+        _, stored = await self.store.read_bars(self.feed, symbol, INTERVALS[interval], from_s, to_s, rows_max)
+        bars = stored.bars
+        bars = replace(bars, symbol_id=np.full(len(bars), self.hub.state.symbols.id(symbol), np.int64))
+        return bars, to_s if len(bars) < rows_max else int(bars.start_s[-1]) + 1
 
     def _bucket(self, second: int, interval: str) -> int:
         return int(bucket_starts(np.array([second], np.int64), interval, self.hub.state.calendar)[0])

@@ -65,7 +65,7 @@ def openapi() -> Document:
                     _parameter(
                         "limit",
                         {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_DEFAULT},
-                        "periods looked at, at most; `next_from` says where to go on",
+                        "bars, at most; `next_from` says where to go on",
                     ),
                 ],
             ),

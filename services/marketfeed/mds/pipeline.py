@@ -204,7 +204,7 @@ class House:
             starts = np.array(sorted(start for one, start in keys if one == symbol_id), np.int64)
             symbol = state.symbols.name(symbol_id)
             for from_s, to_s in _spans(starts):
-                position, stored = await self.store.read_bars(self.feed, symbol, 1, from_s, to_s)
+                position, stored = await self.store.read_bars(self.feed, symbol, 1, from_s, to_s, to_s - from_s)
                 if position is None or position.topic_id != state.topic_id:
                     return
                 bars = stored.bars

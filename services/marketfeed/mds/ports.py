@@ -32,9 +32,9 @@ class Store(Protocol):
     """PostgreSQL. Every call raises Unavailable while it is away."""
 
     async def read_bars(
-        self, feed: str, symbol: str, interval_s: int, from_s: int, to_s: int
+        self, feed: str, symbol: str, interval_s: int, from_s: int, to_s: int, rows_max: int
     ) -> tuple[Position | None, StoredBars]:
-        """Bars of a symbol and the position they belong to, None if nothing was ever stored."""
+        """The first `rows_max` bars of a symbol in a span, and their position, None if nothing was ever stored."""
 
     async def read_checkpoint(self, feed: str) -> Position | None:
         """How far the log is stored."""

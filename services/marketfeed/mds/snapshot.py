@@ -36,19 +36,23 @@ SHARE_S = 2.0
 # How long a read may wait for this process to get to its position.
 REACH_S = 5.0
 FOR_EVER_S = 2**40
+# A day and a half of seconds, more than a snapshot reaches back: what one read brings at most.
+ROWS_MAX = 200_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class History:
     """Bars of one symbol from outside, symbol_id of the state, and the log offset (exclusive) up to which they go.
 
-    source store | cache | memory; `whole` is False when nobody could tell what was before this process' memory.
+    source store | cache | memory; `whole` is False when nobody could tell what was before this process' memory;
+    `until_s` is where it ends, exclusive: earlier than asked for if there were more bars than wanted.
     """
 
     bars: BarColumns
     offset: int
     source: str
     whole: bool
+    until_s: int = FOR_EVER_S
 
 
 class Snapshots:
@@ -60,21 +64,21 @@ class Snapshots:
         self._cache = cache
         self._feed = feed
         self._slots = asyncio.Semaphore(at_once)
-        self._reading: dict[tuple[str, int, int], tuple[float, asyncio.Future[History]]] = {}
+        self._reading: dict[tuple[str, int, int, int], tuple[float, asyncio.Future[History]]] = {}
 
-    async def history(self, symbol: str, from_s: int, to_s: int = FOR_EVER_S) -> History:
-        """Bars that start in [from_s, to_s), at a position that this process has reached.
+    async def history(self, symbol: str, from_s: int, to_s: int = FOR_EVER_S, rows_max: int = ROWS_MAX) -> History:
+        """The first `rows_max` bars that start in [from_s, to_s), at a position that this process has reached.
 
         Raises Unavailable when the log is replaced meanwhile.
         """
-        key = (symbol, from_s, to_s)
+        key = (symbol, from_s, to_s, rows_max)
         shared = self._reading.get(key)
         if shared is not None and time.monotonic() - shared[0] < SHARE_S:
             return await asyncio.shield(shared[1])
         future: asyncio.Future[History] = asyncio.get_running_loop().create_future()
         self._reading[key] = (time.monotonic(), future)
         try:
-            found = await self._read(symbol, from_s, to_s)
+            found = await self._read(*key)
         except BaseException as error:
             self._reading.pop(key, None)
             # Whoever shares this read tries again as if the store were away; the error itself goes to our caller.
@@ -87,12 +91,12 @@ class Snapshots:
             self._reading = {k: entry for k, entry in self._reading.items() if entry[0] > fresh}
         return found
 
-    def join(self, symbol: str, from_s: int, history: History, to_s: int = FOR_EVER_S) -> BarColumns:
-        """History overlaid with what is held now: the symbol's bars in [from_s, to_s) as of this instant."""
+    def join(self, symbol: str, from_s: int, history: History) -> BarColumns:
+        """History overlaid with what is held now: the symbol's bars from `from_s` on as of this instant."""
         state = self._hub.state
         symbol_id = state.symbols.id(symbol)
         held = overlay(state.older_bars(symbol_id), state.window.of_symbol(symbol_id))
-        held = held.take((held.start_s >= from_s) & (held.start_s < to_s))
+        held = held.take((held.start_s >= from_s) & (held.start_s < history.until_s))
         partial_until_s = state.partial_until_s.get(state.partition_of(symbol))
         if partial_until_s is None or history.source != "store":
             return state.window.finished(overlay(history.bars, held))
@@ -106,11 +110,11 @@ class Snapshots:
         lost = state.window.lost_offsets.get(state.symbols.id(symbol), -1)
         return not history.whole or lost >= history.offset
 
-    async def _read(self, symbol: str, from_s: int, to_s: int) -> History:
+    async def _read(self, symbol: str, from_s: int, to_s: int, rows_max: int) -> History:
         state = self._hub.state
         started_s = time.monotonic()
         async with self._slots:
-            history = await self._from_store(state, symbol, from_s, to_s)
+            history = await self._from_store(state, symbol, from_s, to_s, rows_max)
         partition = state.partition_of(symbol)
         if not await self._hub.reached(partition, history.offset, REACH_S):
             metrics.SNAPSHOTS_FAILED.labels("behind").inc()
@@ -120,18 +124,19 @@ class Snapshots:
         metrics.SNAPSHOT_S.labels(history.source).observe(time.monotonic() - started_s)
         return history
 
-    async def _from_store(self, state: LiveState, symbol: str, from_s: int, to_s: int) -> History:
+    async def _from_store(self, state: LiveState, symbol: str, from_s: int, to_s: int, rows_max: int) -> History:
         try:
-            position, stored = await self._store.read_bars(self._feed, symbol, 1, from_s, to_s)
+            position, stored = await self._store.read_bars(self._feed, symbol, 1, from_s, to_s, rows_max)
         except Unavailable:
             return await self._from_cache(state, symbol, from_s, to_s)
         if position is None:
-            return self._nothing(state, "store")
+            return self._nothing(state, "store", to_s)
         if position.topic_id != state.topic_id:
             # The recorder has not seen the new log yet: what it stored is another log's.
-            return self._nothing(state, "memory")
+            return self._nothing(state, "memory", to_s)
         bars = replace(stored.bars, symbol_id=np.full(len(stored.bars), state.symbols.id(symbol), np.int64))
-        return History(bars, _offset(state, symbol, position), "store", whole=True)
+        until_s = to_s if len(bars) < rows_max else int(bars.start_s[-1]) + 1
+        return History(bars, _offset(state, symbol, position), "store", True, until_s)
 
     async def _from_cache(self, state: LiveState, symbol: str, from_s: int, to_s: int) -> History:
         try:
@@ -139,14 +144,14 @@ class Snapshots:
             position, cells = await self._cache.read_seconds(symbol, from_s, max(from_s, min(to_s, newest_s + 60)))
         except Unavailable:
             metrics.SNAPSHOTS_FAILED.labels("unavailable").inc()
-            return self._nothing(state, "memory")
+            return self._nothing(state, "memory", to_s)
         if position is None or position.topic_id != state.topic_id:
-            return self._nothing(state, "memory")
+            return self._nothing(state, "memory", to_s)
         bars = closes_only(cells, state.symbols.id(symbol), state.window.watermark(state.symbols.id(symbol)))
-        return History(bars, _offset(state, symbol, position), "cache", whole=True)
+        return History(bars, _offset(state, symbol, position), "cache", True, to_s)
 
-    def _nothing(self, state: LiveState, source: str) -> History:
-        return History(no_bars(), 0, source, whole=state.began_whole)
+    def _nothing(self, state: LiveState, source: str, until_s: int) -> History:
+        return History(no_bars(), 0, source, state.began_whole, until_s)
 
 
 def closes_only(cells: Cells, symbol_id: int, watermark_ts: int) -> BarColumns:

@@ -11,20 +11,18 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from marketfeed.domain.errors import SettingError, Unavailable
 from marketfeed.domain.position import Position
-from marketfeed.mds.ports import DayClose, Store, StoredBars
+from marketfeed.mds.ports import DayClose, StoredBars
 from marketfeed.mds.start import StoredStart
 
 REST_S = 2.0
 CALL_S = 10.0
 
-T = TypeVar("T")
 
-
-class Database(Store, Protocol):
+class Database(Protocol):
     """The adapter."""
 
     @property
@@ -40,25 +38,39 @@ class Database(Store, Protocol):
     async def is_migrated(self) -> bool:
         """Whether the tables are there."""
 
+    async def read_checkpoint(self, feed: str) -> Position | None:
+        """See Store."""
+
+    async def previous_close(self, feed: str, symbols: Sequence[str], before: date) -> Mapping[str, DayClose]:
+        """See Store."""
+
+
+ReadStart = Callable[[str, int], Awaitable[StoredStart]]
+ReadSpan = Callable[[str, str, int, int, int, int], Awaitable[tuple[Position | None, StoredBars]]]
+
 
 class PatientStore:
-    """A `Store` and a `StartReader` over a database that comes and goes. `read_start(database, feed, keep_s)` reads."""
+    """A `Store` and a `StartReader` over a database that comes and goes.
 
-    def __init__(self, database: Database, feed: str, read_start: Callable[[str, int], Awaitable[StoredStart]]) -> None:
+    read_start(feed, keep_s) and read_span (arguments of `Store.read_bars`) read from that database.
+    """
+
+    def __init__(self, database: Database, feed: str, read_start: ReadStart, read_span: ReadSpan) -> None:
         self._database = database
         self._feed = feed
         self._read_start = read_start
+        self._read_span = read_span
         self._opening = asyncio.Lock()
         self._open = False
         self._resting_until_s = 0.0
         self._reason = ""
 
     async def read_bars(
-        self, feed: str, symbol: str, interval_s: int, from_s: int, to_s: int
+        self, feed: str, symbol: str, interval_s: int, from_s: int, to_s: int, rows_max: int
     ) -> tuple[Position | None, StoredBars]:
         """See Store."""
         async with self._reachable():
-            return await self._database.read_bars(feed, symbol, interval_s, from_s, to_s)
+            return await self._read_span(feed, symbol, interval_s, from_s, to_s, rows_max)
 
     async def read_checkpoint(self, feed: str) -> Position | None:
         """See Store."""
