@@ -137,11 +137,12 @@ class Owner:
 
     async def leave(self, timeout_s: float) -> None:
         """Say that nobody is spoken for any more, so that a successor need not wait. After everything was sent."""
+        live = tuple(sorted(self._claimant.live_epochs()))
         self._claimant.leave()
-        for action in self._claimant.due(time.monotonic()):
-            if isinstance(action, SendAlive):
-                self._unanswered.pop("alive", None)
-                self._send_alive(action.epochs)
+        # First the watermark that was reached, for a small gap; then that nobody is spoken for.
+        for epochs in (live, ()) if live else ():
+            self._unanswered.pop("alive", None)
+            self._send_alive(epochs)
         deadline_s = time.monotonic() + timeout_s
         while "alive" in self._unanswered and time.monotonic() < deadline_s:
             self._sender.pump()
@@ -202,11 +203,15 @@ class Owner:
         _log.info("live", epoch=epoch, symbols=len(symbols))
 
     def _owned_changed(self) -> None:
-        """The partitions of ours may be others now; an acknowledged watermark is carried over, never lowered."""
+        """The partitions of ours may be others now; an acknowledged watermark is carried over, never lowered.
+
+        Before the first acknowledgement it is a predecessor's, else where this process began: an `Alive` must not say
+        0, as a successor would then know no place to begin its gap.
+        """
         before = self._pipeline.acked
         partitions = self._cutter.epochs_by_partition()
         after = AckedWatermark(partitions)
-        floor_ts = before.value or self._desk.predecessors_watermark
+        floor_ts = before.value or self._desk.predecessors_watermark or self._pipeline.origin_ts
         for partition in partitions:
             after.acked(partition, floor_ts)
         self._pipeline.acked = after

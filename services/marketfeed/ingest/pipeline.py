@@ -101,6 +101,7 @@ class Pipeline:
         self._received_ts = 0
         self._opened_ts: int | None = None  # our clock when the present connection opened
         self._first_ts: int | None = None  # first accepted stamp of it
+        self._origin_ts: int | None = None
         self.clock = WatermarkClock()
         self.acked = AckedWatermark(())
         self.silence = Silence()
@@ -112,6 +113,11 @@ class Pipeline:
     def received_ts(self) -> int:
         """Arrival of the newest frame (our clock, Unix ns), 0 before the first."""
         return self._received_ts
+
+    @property
+    def origin_ts(self) -> int:
+        """A stamp below which this process has nothing to tell: its first trades', or when it first connected."""
+        return self._origin_ts or self._opened_ts or time.time_ns()
 
     def reaches_back_to(self, event_ts: int) -> bool:
         """Whether the present connection has carried everything stamped from `event_ts` on."""
@@ -236,6 +242,7 @@ class Pipeline:
         self.clock.accept(trades.event_ts, received_ts)
         if self._first_ts is None:
             self._first_ts = int(trades.event_ts[0])
+            self._origin_ts = self._origin_ts or int(trades.event_ts.min())
         if self._owed:
             self._pay_gaps()
         self.silence.heard(trades.symbol_index.astype(np.int64), received_ts)
