@@ -130,6 +130,11 @@ class Bench:
         async with self._http.get(url + "/manifest/bars") as answer:
             return decode_manifest(await answer.read())
 
+    async def now_s(self, generator: Process) -> float:
+        url = (await generator.status())["url"].replace("ws:", "http:")
+        async with self._http.get(url + "/fault") as answer:
+            return float((await answer.json())["now_s"])
+
     async def fault(self, generator: Process, **fault: object) -> None:
         url = (await generator.status())["url"].replace("ws:", "http:")
         async with self._http.post(url + "/fault", data=json.dumps(fault)) as answer:
@@ -233,11 +238,11 @@ async def test_faults_of_the_feed_cost_what_their_gaps_say(bench: Bench, stack: 
     generator = await bench.generator(rate=5000)
     ingest = await bench.ingest(generator, stack.kafka, feed)
     await ingest.until(lambda status: status["phase"] == "live" and status["trades"]["published"] > 5000)
-    await bench.fault(generator, kind="triple", for_s=1.5)
     await bench.fault(generator, kind="bad", for_s=1.5, per_s=40)
     await ingest.until(lambda status: len(status["trades"]["quarantined"]) > 4)
+    await bench.fault(generator, kind="triple", at_s=(await bench.now_s(generator)) + 1.5, for_s=1)
     before = (await ingest.status())["trades"]["published"]
-    await ingest.until(lambda status: status["trades"]["published"] > before + 10_000)
+    await ingest.until(lambda status: status["trades"]["published"] > before + 15_000)
     await bench.fault(generator, kind="disconnect")
     await ingest.until(lambda status: status["connection"]["connections"] == 2)
     before = (await ingest.status())["trades"]["published"]
