@@ -12,7 +12,7 @@ from pathlib import Path
 from marketfeed.adapters.history_csv import BadLineFile, TradeFile
 from marketfeed.adapters.kafka import LogAdmin, LogProducer, trades_topic
 from marketfeed.adapters.postgres.importer import BarImport
-from marketfeed.domain.errors import SettingError, Unavailable
+from marketfeed.domain.errors import MarketfeedError, SettingError, Unavailable
 from marketfeed.domain.sessions import calendar
 from marketfeed.history.pipeline import BarReader, Importer
 from marketfeed.history.replay import Pace, Replay
@@ -26,6 +26,10 @@ _IMPORT = """Make bars of trade files and store them, all or nothing. May be rep
 the same symbols and days is replaced. Give all files of a day in one command."""
 _REPLAY = """Send trade files through Kafka as if they were a feed, at the pace of their stamps, N times faster, or as
 fast as Kafka takes it. Use a feed id of its own: the files' time is that feed's time."""
+
+
+class Interrupted(MarketfeedError):
+    """The user ended it early: no success, so the exit code is not 0."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,7 +82,9 @@ async def run_import(context: ServiceContext[ImportSettings]) -> None:
         context.health.ready("postgres", True)
         done = await importer.run(context.stopping)
         total = {**importer.progress.total(time.monotonic()), "bars": importer.bars_written}
-        _tell(context.log, "imported" if done else "stopped, nothing was stored", bad_lines, total)
+        _tell(context.log, "imported" if done else "stopped", bad_lines, total)
+        if not done:
+            raise Interrupted("stopped before the end, so nothing was stored")
     finally:
         await store.close()
         bad_lines.close()
@@ -119,6 +125,8 @@ async def run_replay(context: ServiceContext[ReplaySettings]) -> None:
         done = await replay.run(context.stopping)
         total = {**replay.progress.total(time.monotonic()), "sent": replay.sent}
         _tell(context.log, "replayed" if done else "stopped", bad_lines, total)
+        if not done:
+            raise Interrupted("stopped before the end; what was sent stays in the log")
     finally:
         await producer.close(context.remaining_s())
         bad_lines.close()

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from marketfeed.domain.bar_window import LATENESS_S
-from marketfeed.domain.bars import FINAL, BarColumns, merge, reduce_trades
+from marketfeed.domain.bars import FINAL, BarColumns, combine, merge, reduce_trades
 from marketfeed.domain.errors import SettingError
 from marketfeed.domain.rollup import bucket_ends, bucket_starts
 from marketfeed.domain.rollups_due import DueBuckets
 from marketfeed.domain.sessions import DAY_S, Calendar
-from marketfeed.domain.trades import Int64Array, SymbolTable
+from marketfeed.domain.trades import NANOS, Int64Array, SymbolTable
 from marketfeed.history import metrics
 from marketfeed.history.ports import BadLines, BarStore, TradeSource
 from marketfeed.history.progress import Progress
@@ -31,6 +31,8 @@ from marketfeed.wire.trade_csv import Decoded
 PROGRESS_EVERY_S = 2.0
 # Imported bars are part of no log: no position may ever find them changed.
 NO_OFFSET = -1
+# The intervals made of the file alone, and what each is rolled up to; trade dates reach over UTC days.
+MADE_HERE = {"1s": "1m", "1m": "1h", "1h": None}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,7 +87,11 @@ def blocks_of(files: Sequence[TradeSource]) -> Iterator[tuple[int, Decoded, int]
 
 
 class Importer:
-    """Takes bars from a reader to the store."""
+    """Takes bars from a reader to the store.
+
+    What a piece adds to the seconds is rolled up and staged for the minutes, and so on to the hours: as merging is
+    associative, it does not matter when a bar is joined with what was written of it before.
+    """
 
     def __init__(self, reader: BarReader, store: BarStore, calendar: Calendar, bars_max: int, log: Logger) -> None:
         self.progress = Progress(reader.bytes_total, time.monotonic())
@@ -93,15 +99,15 @@ class Importer:
         self._reader = reader
         self._store = store
         self._calendar = calendar
-        self._staging = BarStaging(bars_max)
+        self._staging = {interval: BarStaging(bars_max) for interval in MADE_HERE}
         self._log = log
         self._store_ids: Int64Array = np.empty(0, np.int64)
         self._scales: dict[int, tuple[int, int]] = {}
-        self._minutes: list[Int64Array] = []
 
     async def run(self, stopping: asyncio.Event) -> bool:
         """Import everything and commit; False if it was told to stop before, and then nothing was stored."""
         reported_s = time.monotonic()
+        seconds = self._staging["1s"]
         writing: asyncio.Task[None] | None = None
         async with TaskKit("history") as tasks:
             while (piece := await asyncio.to_thread(self._reader.next_piece)) is not None:
@@ -109,43 +115,55 @@ class Importer:
                     return False
                 now_s = time.monotonic()
                 self.progress.add(piece.rows, piece.bad_lines, piece.bytes_read, now_s)
-                self._staging.add(piece.bars)
-                if self._staging.due:
+                seconds.add(piece.bars)
+                if seconds.due:
                     if writing is not None:
                         await writing
-                    staged = self._staging.take(everything=False)
-                    writing = tasks.spawn("write", self._write(staged))
+                    writing = tasks.spawn("write", self._write(everything=False))
                 if now_s - reported_s >= PROGRESS_EVERY_S:
                     reported_s = now_s
                     self._log.info("importing", **self.progress.status(now_s), bars=self.bars_written)
         if not self.progress.rows:
             raise SettingError("FILE", f"holds no trade that can be used ({self.progress.bad_lines} bad lines)")
-        await self._write(self._staging.take(everything=True))
-        self._log.info("making roll-ups", bars=self.bars_written)
+        await self._write(everything=True)
         await self._finish()
         return True
 
-    async def _write(self, staged: Staged) -> None:
-        """Store a piece: names to the store's ids, days claimed, bars that came before joined with their rows."""
-        if not len(staged.bars):
-            return
+    async def _write(self, *, everything: bool) -> None:
+        """Store what is due of the seconds, then of the minutes, then of the hours."""
+        for interval, coarser in MADE_HERE.items():
+            staging = self._staging[interval]
+            if not everything and not staging.due:
+                return
+            staged = staging.take(everything=everything)
+            if not len(staged.bars):
+                continue
+            if coarser is not None:
+                start_s = bucket_starts(staged.bars.start_s, coarser, self._calendar)
+                self._staging[coarser].add(combine(replace(staged.bars, start_s=start_s)))
+            await self._store_piece(interval, staged)
+
+    async def _store_piece(self, interval: str, staged: Staged) -> None:
+        """Names to the store's ids, days claimed, bars that came before joined with their rows."""
         await self._learn_ids()
-        order = np.lexsort((staged.bars.start_s, self._store_ids[staged.bars.symbol_id]))
-        bars = replace(staged.bars, symbol_id=self._store_ids[staged.bars.symbol_id]).take(order)
-        again = staged.again[order]
-        await self._store.claim(bars.symbol_id, bars.start_s // DAY_S)
+        symbol_id = self._store_ids[staged.bars.symbol_id]
+        order = np.lexsort((staged.bars.start_s, symbol_id))
+        bars, again = replace(staged.bars, symbol_id=symbol_id).take(order), staged.again[order]
+        if interval == "1s":
+            await self._store.claim(bars.symbol_id, bars.start_s // DAY_S)
+            self._note_scales(bars)
+            self.bars_written += len(bars) - int(again.sum())
         if again.any():
-            stored = await self._store.take_back(bars.symbol_id[again], bars.start_s[again])
-            bars = merge(bars, stored)
-        self._note(bars)
+            bars = merge(bars, await self._store.take_back(interval, bars.symbol_id[again], bars.start_s[again]))
         bars = replace(
             bars,
             state=np.full(len(bars), FINAL, np.int8),
             changed_offset=np.full(len(bars), NO_OFFSET, np.int64),
         )
-        trade_date = self._calendar.trade_dates(bars.start_s).astype(np.int64)
-        await self._store.write(bars, trade_date, self._calendar.sessions(bars.start_s))
-        self.bars_written += len(bars) - int(again.sum())
+        # A bar belongs to the session in which its first trade happened; an hour may touch two.
+        first_s = bars.open_ts // NANOS
+        trade_date = self._calendar.trade_dates(first_s).astype(np.int64)
+        await self._store.write(interval, bars, trade_date, self._calendar.sessions(first_s))
         metrics.BARS_WRITTEN.inc(len(bars))
 
     async def _learn_ids(self) -> None:
@@ -154,10 +172,8 @@ class Importer:
             more = await self._store.symbol_ids(names)
             self._store_ids = np.concatenate([self._store_ids, np.array(more, np.int64)])
 
-    def _note(self, bars: BarColumns) -> None:
-        """Remember the minutes that have to be made and the symbols' finest scales."""
-        minute = bucket_starts(bars.start_s, "1m", self._calendar)
-        self._minutes.append(np.unique(np.stack([bars.symbol_id, minute], axis=1), axis=0))
+    def _note_scales(self, bars: BarColumns) -> None:
+        """Remember the symbols' finest scales."""
         symbols, position = np.unique(bars.symbol_id, return_inverse=True)
         price_scale, size_scale = np.zeros(len(symbols), np.int64), np.zeros(len(symbols), np.int64)
         np.maximum.at(price_scale, position, bars.price_scale)
@@ -167,25 +183,14 @@ class Importer:
             self._scales[symbol] = (max(price, before[0]), max(size, before[1]))
 
     async def _finish(self) -> None:
-        minutes = np.unique(np.concatenate(self._minutes), axis=0)
-        hours = np.unique(_coarser(minutes, "1h", self._calendar), axis=0)
-        # Whole days: also those of which an earlier import had bars and this one has none.
+        """Whole trade dates: also those of which an earlier import had bars and this one has none."""
         symbol_id, day = self._store.claimed
         edges = np.concatenate([day * DAY_S, (day + 1) * DAY_S - 1])
-        touched = np.stack([np.tile(symbol_id, 2), edges], axis=1)
-        trade_days = np.unique(_coarser(touched, "1d", self._calendar), axis=0)
-        now_s = int(time.time())
-        due = [self._due(*pair, now_s) for pair in (("1m", minutes), ("1h", hours), ("1d", trade_days))]
+        keys = np.stack([np.tile(symbol_id, 2), bucket_starts(edges, "1d", self._calendar)], axis=1)
+        keys = np.unique(keys, axis=0)
+        end_s, now_s = bucket_ends(keys[:, 1], "1d", self._calendar), int(time.time())
+        # What is imported is final; a trade date that still runs is not.
+        due = DueBuckets("1d", keys[:, 0], keys[:, 1], end_s, end_s <= now_s, end_s + LATENESS_S <= now_s)
         symbols = np.array(list(self._scales), np.int64)
         scales = np.array(list(self._scales.values()), np.int64).reshape(-1, 2)
         await self._store.finish(due, (symbols, scales[:, 0], scales[:, 1]))
-
-    def _due(self, interval: str, keys: Int64Array, now_s: int) -> DueBuckets:
-        """Imported periods are final; one that still runs (a trade date of today) is not."""
-        end_s = bucket_ends(keys[:, 1], interval, self._calendar)
-        return DueBuckets(interval, keys[:, 0], keys[:, 1], end_s, end_s <= now_s, end_s + LATENESS_S <= now_s)
-
-
-def _coarser(keys: Int64Array, interval: str, calendar: Calendar) -> Int64Array:
-    """(symbol_id, start_s) pairs of the coarser buckets of these."""
-    return np.stack([keys[:, 0], bucket_starts(keys[:, 1], interval, calendar)], axis=1)

@@ -49,14 +49,16 @@ class BarStore(Protocol):
     async def claim(self, symbol_id: Int64Array, day: Int64Array) -> None:
         """Own these days."""
 
-    async def take_back(self, symbol_id: Int64Array, start_s: Int64Array) -> BarColumns:
+    async def take_back(self, interval: str, symbol_id: Int64Array, start_s: Int64Array) -> BarColumns:
         """Bars written before, to be written anew."""
 
-    async def write(self, bars: BarColumns, trade_date: Int64Array, session: npt.NDArray[np.int8]) -> None:
+    async def write(
+        self, interval: str, bars: BarColumns, trade_date: Int64Array, session: npt.NDArray[np.int8]
+    ) -> None:
         """Add bars."""
 
-    async def finish(self, due: Sequence[DueBuckets], scales: tuple[Int64Array, Int64Array, Int64Array]) -> None:
-        """Roll up and commit."""
+    async def finish(self, trade_days: DueBuckets, scales: tuple[Int64Array, Int64Array, Int64Array]) -> None:
+        """Make the days and commit."""
 
 
 class Producer(Protocol):

@@ -2,8 +2,10 @@
 
 An import owns the (symbol, UTC day) pairs that its file has trades of. The first time a pair comes up, `claim` looks
 whether live bars are there and clears what an earlier import left, so that a repeat gives the same rows. New bars go
-straight into `bar_1s` by COPY; bars that were written before and got more trades since are read back and written anew.
-Roll-ups are made once, at the end. Until `finish` nobody sees anything of it, and without it nothing remains.
+straight into their table by COPY; bars that were written before and got more trades since are read back and written
+anew. Minutes and hours lie within a UTC day and come from the file alone, so the caller makes them (SQL needs 17 µs for
+each second in them, the reducer 1 µs); trade dates are made at the end, from all hours there are. Until `finish` nobody
+sees anything of it, and without it nothing remains.
 
 Partitions of days are made on another connection: making one takes a lock that others must not wait for until the end.
 """
@@ -19,12 +21,13 @@ import numpy.typing as npt
 
 from marketfeed.adapters.postgres import bars as bar_tables
 from marketfeed.adapters.postgres import days, rollups
-from marketfeed.adapters.postgres.bars import COLUMN_NAMES, IMPORT, LIVE, READ_COLUMNS, StoredBars
+from marketfeed.adapters.postgres.bars import COLUMN_NAMES, IMPORT, LIVE, READ_COLUMNS, TABLES, StoredBars
 from marketfeed.adapters.postgres.connection import close_quietly, connect, place_of, translated
 from marketfeed.domain.bars import BarColumns
 from marketfeed.domain.errors import SettingError, Unavailable
 from marketfeed.domain.rollup import INTERVALS
 from marketfeed.domain.rollups_due import DueBuckets
+from marketfeed.domain.sessions import DAY_S
 from marketfeed.domain.trades import Int64Array
 
 # A statement of an import may touch a day of every symbol.
@@ -122,41 +125,41 @@ class BarImport:
         pairs = np.array(sorted(self._claimed), np.int64).reshape(-1, 2)
         return pairs[:, 0], pairs[:, 1]
 
-    async def take_back(self, symbol_id: Int64Array, start_s: Int64Array) -> BarColumns:
+    async def take_back(self, interval: str, symbol_id: Int64Array, start_s: Int64Array) -> BarColumns:
         """The bars among these keys that this import has written already; they are deleted, to be written anew."""
-        keys = (symbol_id.tolist(), start_s.tolist())
+        table, keys = TABLES[INTERVALS[interval]], (symbol_id.tolist(), start_s.tolist())
         async with translated(self._dsn):
             stored = await bar_tables.fetch_bars(
                 self._main(),
-                f"SELECT {READ_COLUMNS} FROM bar_1s b JOIN {_KEYS} ON {_SAME_KEY} ORDER BY b.symbol_id, b.start",
+                f"SELECT {READ_COLUMNS} FROM {table} b JOIN {_KEYS} ON {_SAME_KEY} ORDER BY b.symbol_id, b.start",
                 *keys,
             )
-            await self._run(f"DELETE FROM bar_1s b USING {_KEYS} WHERE {_SAME_KEY}", *keys)
+            await self._run(f"DELETE FROM {table} b USING {_KEYS} WHERE {_SAME_KEY}", *keys)
         return stored.bars
 
-    async def write(self, bars: BarColumns, trade_date: Int64Array, session: npt.NDArray[np.int8]) -> None:
-        """Add bars of claimed pairs that are not stored, with their trade dates (days since 1970) and sessions."""
+    async def write(
+        self, interval: str, bars: BarColumns, trade_date: Int64Array, session: npt.NDArray[np.int8]
+    ) -> None:
+        """Add bars (1s, 1m, 1h) of claimed pairs that are not stored; trade dates are days since 1970."""
         if len(bars):
             async with translated(self._dsn):
                 await self._main().copy_to_table(
-                    "bar_1s",
+                    TABLES[INTERVALS[interval]],
                     source=bar_tables.encode_bars(StoredBars(bars, trade_date, session), IMPORT),
                     columns=COLUMN_NAMES,
                     format="binary",
                     timeout=_STATEMENT_TIMEOUT_S,
                 )
 
-    async def finish(self, due: Sequence[DueBuckets], scales: tuple[Int64Array, Int64Array, Int64Array]) -> None:
-        """Make the roll-ups, finer intervals first and days in place of what is there; raise the symbols' (symbol_id,
-        price_scale, size_scale); commit."""
+    async def finish(self, trade_days: DueBuckets, scales: tuple[Int64Array, Int64Array, Int64Array]) -> None:
+        """Make the bars of trade dates, in place of what is there; raise the symbols' (symbol_id, price_scale,
+        size_scale); commit."""
         async with translated(self._dsn):
-            await self._run("ANALYZE bar_1s")
-            for one in due:
-                if one.interval == "1d":
-                    keys = (one.symbol_id.tolist(), one.start_s.tolist())
-                    await self._run(f"DELETE FROM bar_1d b USING {_KEYS} WHERE {_SAME_KEY}", *keys)
-                for first in range(0, len(one.start_s), _BUCKETS_PER_STATEMENT):
-                    await rollups.recompute(self._main(), self.feed, INTERVALS[one.interval], _part(one, first))
+            keys = (trade_days.symbol_id.tolist(), trade_days.start_s.tolist())
+            await self._run(f"DELETE FROM bar_1d b USING {_KEYS} WHERE {_SAME_KEY}", *keys)
+            await self._run("ANALYZE bar_1h")
+            for first in range(0, len(trade_days.start_s), _BUCKETS_PER_STATEMENT):
+                await rollups.recompute(self._main(), self.feed, DAY_S, _part(trade_days, first))
             await self._run(
                 "UPDATE symbol s SET price_scale = greatest(s.price_scale, n.price_scale),"
                 " size_scale = greatest(s.size_scale, n.size_scale)"
