@@ -38,8 +38,8 @@ class ChildDied(MarketfeedError):
 
     def __init__(self, name: str, code: int, last_words: str, log: Path) -> None:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        # What somebody said before being killed has nothing to do with it, unless it sounds like trouble.
-        last_words = "" if code < 0 and not _TELLING.search(last_words) else last_words
+        if code == -signal.SIGKILL:
+            last_words = ""  # Nobody says why it is going to be killed.
         said = f"; it said: {last_words}" if last_words else ""
         super().__init__(f"{name} {how}{said} (log: {log})")
         self.name = name
