@@ -149,6 +149,7 @@ class Demo:
                 if time.monotonic() - began_s > PAGE_S:
                     raise Unavailable("the page", url, f"no answer within {PAGE_S:.0f} s ({error.reason})") from error
                 await asyncio.sleep(0.1)
+        self.view.title = f"marketfeed demo, {url}"
         self.view.say(f"the page: {url}  (feed {self.plan.feed}; Ctrl-C ends)")
         if self.settings.open:
             await asyncio.to_thread(webbrowser.open, url)
