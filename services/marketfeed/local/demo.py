@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import secrets
 import time
 import webbrowser
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from marketfeed.local.stack import Addresses, Stack, open_stack
 from marketfeed.local.status import Observer
 from marketfeed.local.status_table import StatusView
 from marketfeed.local.supervision import Supervised
-from marketfeed.runtime.tasks import TaskKit
+from marketfeed.runtime.tasks import TaskKit, backoff_s
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ GENERATOR_SYMBOLS_MAX = 9_999
 LOOK_S_TERMINAL = 1.0
 LOOK_S_PLAIN = 5.0
 PAGE_S = 120.0
-PREPARE_S = 60.0
+PREPARE_S = 30.0
 
 
 async def run_demo(settings: DemoSettings) -> int:
@@ -216,9 +217,25 @@ async def _prepare(plan: RunPlan, addresses: Addresses) -> None:
     topics = TopicsSettings(
         feed=plan.feed, kafka=addresses.kafka, partitions=PARTITIONS, retention_gb=plan.retention_gb
     )
-    async with asyncio.timeout(PREPARE_S), TaskKit("prepare") as tasks:
-        tasks.spawn("topics", ensure_topics(topics))
-        tasks.spawn("tables", ensure_tables(addresses.postgres))
+    async with TaskKit("prepare") as tasks:
+        tasks.spawn("topics", insist(lambda: ensure_topics(topics), PREPARE_S))
+        tasks.spawn("tables", insist(lambda: ensure_tables(addresses.postgres), PREPARE_S))
+
+
+async def insist(attempt: Callable[[], Awaitable[object]], timeout_s: float) -> None:
+    """Repeat what a server that has just started may refuse; raises its last Unavailable when the time is over."""
+    deadline_s, jitter, tries = time.monotonic() + timeout_s, random.Random(), 0
+    while True:
+        try:
+            await attempt()
+        except Unavailable:
+            pause_s = backoff_s(tries, 0.1, 2.0, jitter)
+            if time.monotonic() + pause_s > deadline_s:
+                raise
+            await asyncio.sleep(pause_s)
+            tries += 1
+        else:
+            return
 
 
 def _build_page(settings: DemoSettings, view: StatusView) -> Path | None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from marketfeed.domain.errors import Unavailable
 from marketfeed.local.children import ChildDied, Children, Program
-from marketfeed.local.demo import make_plan, until_set
+from marketfeed.local.demo import insist, make_plan, until_set
 from marketfeed.local.readiness import until_ready
 from marketfeed.local.serve import stop_on_signals
 from marketfeed.local.settings import DemoSettings
@@ -68,6 +69,21 @@ async def test_work_ends_with_the_event_or_by_itself() -> None:
     assert await until_set(stopping, work(0)) == 7
     stopping.set()
     assert await until_set(stopping, work(60)) is None
+
+
+async def test_a_server_that_has_just_started_is_asked_again() -> None:
+    """A refusal is repeated until it succeeds or the time is over; then the last refusal is told."""
+    answers = [Unavailable("Kafka", "x", "no leader yet"), Unavailable("Kafka", "x", "no leader yet"), None]
+
+    async def attempt() -> None:
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+
+    await insist(attempt, 10.0)
+    assert answers == []
+    answers = [Unavailable("Kafka", "x", "gone")]
+    with pytest.raises(Unavailable, match="gone"):
+        await insist(attempt, 0.0)
 
 
 async def test_signals_set_the_event() -> None:
