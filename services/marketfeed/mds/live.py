@@ -239,6 +239,7 @@ class LiveState:
             self.log.note(Changes(self._changed_quotes, touched.bars, self._news))
             self._changed_quotes, self._news = set(), []
         appeared, self._appeared = self._appeared, set()
+        self._known |= appeared
         return appeared
 
     def announce(self, symbol_id: int, news: object) -> None:
@@ -304,9 +305,7 @@ class LiveState:
         if isinstance(event, TapeWatermark):
             self._risen_s[event.symbol_id] = now_s
         elif isinstance(event, TapeOwner):
-            new = set(event.symbol_id.tolist()) - self._known
-            self._known |= new
-            self._appeared |= new
+            self._appeared |= set(event.symbol_id.tolist()) - self._known
             self._risen_s[event.symbol_id] = now_s
         elif isinstance(event, TapeGap):
             for symbol_id in event.symbol_id.tolist():
@@ -322,19 +321,14 @@ class LiveState:
         until_s = gap.to_ts // NANOS + 1
         self.partial_until_s[gap.partition] = until_s
         self.window.begin_at(until_s)
-        new = set(gap.symbol_id.tolist()) - self._known
-        self._known |= new
-        self._appeared |= new
+        self._appeared |= set(gap.symbol_id.tolist()) - self._known
 
     def _quote(self, trades: TapeTrades) -> None:
         if not len(trades):
             return
         ids = self.quotes.apply(trades).tolist()
         self._changed_quotes.update(ids)
-        new = set(ids) - self._known
-        if new:
-            self._known |= new
-            self._appeared |= new
+        self._appeared |= set(ids) - self._known
         counted = trades.symbol_id[trades.size != 0]
         self._counts += np.bincount(counted, minlength=len(self._counts))
         stamps = int(trades.event_ts.max()), trades.received_ts, trades.append_ts

@@ -1,0 +1,59 @@
+"""Spans of bars: filling, and roll-ups completed by what they lack."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marketfeed.domain.bars import no_bars, reduce_trades
+from marketfeed.mds.history import Archive, fill_previous
+from marketfeed.mds.snapshot import FOR_EVER_S, Snapshots
+
+
+@given(st.sets(st.integers(0, 30), min_size=1), st.integers(0, 35))
+@settings(max_examples=50)
+def test_filling_repeats_the_close_before_and_marks_it(traded: set[int], stop: int) -> None:
+    """Every second from the first trade on is there; filled ones are flat, empty and marked."""
+    at = np.array(sorted(traded), np.int64)
+    n = len(at)
+    bars = reduce_trades(
+        np.zeros(n, np.int64), at * 10**9, 10.0 + at, np.ones(n), np.arange(n), np.zeros(n, np.int64)
+    )  # fmt: skip
+    stop = max(stop, int(at[-1]) + 1)
+    out, filled = fill_previous(bars, np.arange(0, stop))
+    assert out.start_s.tolist() == list(range(int(at[0]), stop))
+    close = 0.0
+    for start, flag, o, h, low, c, volume, trades in zip(
+        out.start_s.tolist(), filled.tolist(), out.open.tolist(), out.high.tolist(), out.low.tolist(),
+        out.close.tolist(), out.volume.tolist(), out.trades.tolist(), strict=True,
+    ):  # fmt: skip
+        assert flag == (start not in traded)
+        close = close if flag else 10.0 + start
+        assert (o, h, low, c) == (close,) * 4
+        assert (volume, trades) == ((0, 0) if flag else (1, 1))
+
+
+def test_nothing_is_filled_from_nothing() -> None:
+    """Without a bar there is no close to repeat."""
+    out, filled = fill_previous(no_bars(), np.arange(5))
+    assert len(out) == len(filled) == 0
+
+
+async def test_newest_roll_ups_are_made_of_live_seconds(market: Any, store: Any, cache: Any) -> None:
+    """Minutes that no store has rolled up yet are whole all the same; a limit says where to go on."""
+    market.log.own("A")
+    for second in range(0, 150, 2):
+        market.log.trade("A", second, 10.0 + second, size=2.0)
+    market.log.watermark(150)
+    archive = Archive(market.hub, Snapshots(market.hub, store, cache, "feed", 2), store, "feed")
+    span = await archive.span("A", "1m", 0, FOR_EVER_S, 100)
+    assert sum(span.bars.trades.tolist()) == 75
+    assert span.bars.close[-1] == 158.0
+    assert span.next_from_s is None
+    day = await archive.span("A", "1d", 0, FOR_EVER_S, 100)
+    assert (len(day.bars), day.bars.open[0], day.bars.close[0]) == (1, 10.0, 158.0)
+    cut = await archive.span("A", "1s", 0, FOR_EVER_S, 10)
+    assert (len(cut.bars), cut.next_from_s) == (10, 1_790_000_020)
