@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +19,11 @@ import pytest
 
 from marketfeed.adapters.kafka import LogAdmin, LogProducer, trades_topic
 from marketfeed.adapters.postgres import PostgresStore
+from marketfeed.adapters.postgres.span import read_span
+from marketfeed.adapters.postgres.start import StartState, read_start
 from marketfeed.client.stream import Stream
 from marketfeed.domain.bar_window import BarWindow
+from marketfeed.domain.bars import OPEN, BarColumns
 from marketfeed.domain.log import Body, Logged, Takeover, TradesRecord, Watermark
 from marketfeed.domain.ownership import PartitionReader
 from marketfeed.domain.partitions import partition_of
@@ -103,13 +106,17 @@ class Tape:
     async def close(self) -> None:
         await self._producer.close()
 
-    def tables(self) -> dict[str, Table]:
-        """The bars of each symbol by the reducer alone, in one go."""
+    def bars(self, upto: Mapping[int, int] | None = None) -> dict[str, BarColumns]:
+        """The bars of each symbol by the reducer alone, in one go, of the records below these offsets."""
         symbols, window = SymbolTable(), BarWindow(keep_s=10**9)
         for partition, bodies in enumerate(self.records):
             logged = [Logged(partition, offset, 1, body) for offset, body in enumerate(bodies)]
-            window.apply(PartitionReader(partition, symbols).read(logged))
-        return {name: rows_of(bars_of(window.held(symbols.id(name)))) for name in NAMES}
+            window.apply(PartitionReader(partition, symbols).read(logged[: upto[partition] if upto else None]))
+        return {name: window.held(symbols.id(name)) for name in NAMES}
+
+    def tables(self) -> dict[str, Table]:
+        """The same as a client shows them."""
+        return {name: rows_of(bars_of(bars)) for name, bars in self.bars().items()}
 
 
 def rows_of(bars: Bars) -> Table:
@@ -417,3 +424,53 @@ async def test_http_answers_join_history_and_live(common: dict[str, object], tap
             ):
                 answer = await get(path)
                 assert (answer[0], answer[1]["error"]["code"]) == (number, code), path
+
+
+SHOWN = ("start_s", "open", "close", "trades", "late", "changed_offset")
+
+
+def check_start(start: StartState, truth: dict[str, BarColumns]) -> None:
+    """Seconds from `held_from_s` on, days and watermarks are the reducer's at the same position."""
+    ids = {name: symbol_id for symbol_id, name in start.symbols}
+    for name, bars in truth.items():
+        if not len(bars):
+            continue
+        mine = start.seconds.take(start.seconds.symbol_id == ids[name])
+        stored = {row[0]: row[1:] for row in zip(*(getattr(mine, column).tolist() for column in SHOWN), strict=True)}
+        wanted = bars.take((bars.start_s >= start.held_from_s) | (bars.state == OPEN))
+        for row in zip(*(getattr(wanted, column).tolist() for column in SHOWN), strict=True):
+            assert stored[row[0]] == row[1:]
+        day = start.days.take(start.days.symbol_id == ids[name])
+        assert day.trades.tolist() == [bars.trades.sum()]
+        assert day.high.tolist() == [bars.high.max()]
+        assert (day.open.tolist(), day.close.tolist()) == ([bars.open[0]], [bars.close[-1]])
+        assert [v / 10**s for v, s in zip(day.volume, day.size_scale, strict=True)] == [
+            pytest.approx(sum(v / 10**s for v, s in zip(bars.volume, bars.size_scale, strict=True)))
+        ]
+
+
+async def test_a_start_read_while_the_recorder_writes_is_of_one_position(
+    common: dict[str, object], stack: Addresses, tape: Tape, tmp_path: Path
+) -> None:
+    """Window, owners, days: all as of the checkpoint beside them, though roll-ups lag and late trades come."""
+    store = PostgresStore(stack.postgres)
+    await store.open()
+    try:
+        assert (await read_start(store, tape.feed, 5)).symbols == ()
+        settings = {**common, "rollup_interval_s": 0.7, "rollup_coarse_interval_s": 1.1}
+        async with service("recorder", settings, tmp_path) as recorder, TaskKit("tape") as tasks:
+            await recorder.ready()
+            playing = tasks.spawn("play", tape.play(0, 200, wall_s=6, late_s=100))
+            checked = 0
+            while not playing.done():
+                start = await read_start(store, tape.feed, 5)
+                if start.state.position.offsets:
+                    check_start(start, tape.bars(start.state.position.offsets))
+                    checked += 1
+                await asyncio.sleep(0.3)
+            assert checked > 5
+            position, first = await read_span(store, tape.feed, NAMES[0], 1, T0_S, T0_S + 100, 7)
+            assert position is not None
+            assert len(first) == 7
+    finally:
+        await store.close()
