@@ -45,6 +45,7 @@ class ChildDied(MarketfeedError):
         self.name = name
         self.code = code
         self.how = how
+        self.last_words = last_words
         self.log = log
 
 

@@ -23,6 +23,7 @@ from marketfeed.domain.errors import SettingError, Unavailable
 from marketfeed.generator.universe import make_universe
 from marketfeed.local import ports
 from marketfeed.local.children import Children
+from marketfeed.local.kafka_jars import Say
 from marketfeed.local.prepare import ensure_tables, ensure_topics
 from marketfeed.local.proof import Proof
 from marketfeed.local.run_plan import PARTITIONS, RunPlan, parse_duration, retention_gb, service_programs, symbols_file
@@ -41,6 +42,7 @@ LOOK_S_TERMINAL = 1.0
 LOOK_S_PLAIN = 5.0
 PAGE_S = 120.0
 PREPARE_S = 30.0
+SILENT_TRIES = 3
 
 
 async def run_demo(settings: DemoSettings) -> int:
@@ -64,7 +66,7 @@ async def _start(settings: DemoSettings, view: StatusView, exits: AsyncExitStack
     async with TaskKit("start") as tasks:
         page = tasks.spawn("page", asyncio.to_thread(_build_page, settings, view))
         servers = await exits.enter_async_context(stack)
-        await _prepare(plan, servers.addresses)
+        await _prepare(plan, servers.addresses, view.say)
     await asyncio.to_thread(_write_symbols, plan, state)
     programs = service_programs(settings, plan, servers.addresses, state, page.result(), os.environ)
     services = [Supervised(children, program, state, view.say) for program in programs]
@@ -213,22 +215,27 @@ def _write_symbols(plan: RunPlan, state: Path) -> None:
     path.write_text("".join(f"{symbol}\n" for symbol in plan.symbols))
 
 
-async def _prepare(plan: RunPlan, addresses: Addresses) -> None:
+async def _prepare(plan: RunPlan, addresses: Addresses, say: Say) -> None:
     topics = TopicsSettings(
         feed=plan.feed, kafka=addresses.kafka, partitions=PARTITIONS, retention_gb=plan.retention_gb
     )
     async with TaskKit("prepare") as tasks:
-        tasks.spawn("topics", insist(lambda: ensure_topics(topics), PREPARE_S))
-        tasks.spawn("tables", insist(lambda: ensure_tables(addresses.postgres), PREPARE_S))
+        tasks.spawn("topics", insist(lambda: ensure_topics(topics), PREPARE_S, say))
+        tasks.spawn("tables", insist(lambda: ensure_tables(addresses.postgres), PREPARE_S, say))
 
 
-async def insist(attempt: Callable[[], Awaitable[object]], timeout_s: float) -> None:
-    """Repeat what a server that has just started may refuse; raises its last Unavailable when the time is over."""
+async def insist(attempt: Callable[[], Awaitable[object]], timeout_s: float, say: Say) -> None:
+    """Repeat what a server that has just started may refuse, and say so when it takes longer than a moment.
+
+    Raises its last Unavailable when the time is over.
+    """
     deadline_s, jitter, tries = time.monotonic() + timeout_s, random.Random(), 0
     while True:
         try:
             await attempt()
-        except Unavailable:
+        except Unavailable as error:
+            if tries == SILENT_TRIES:
+                say(f"{error}; trying for {timeout_s:.0f} s")
             pause_s = backoff_s(tries, 0.1, 2.0, jitter)
             if time.monotonic() + pause_s > deadline_s:
                 raise

@@ -73,7 +73,7 @@ class Supervised:
             if self._stopping:
                 return
             if end.code == WRONG_SETTING:
-                raise SettingError(self.name, str(end))
+                raise _wrong_setting(self.module, end)
             if steady := time.monotonic() - started_s > STEADY_S:
                 said = ""
             failures = 0 if steady else failures + 1
@@ -99,3 +99,12 @@ class Supervised:
             env={**self._env, PORT_FILE: str(self._port_file)},
             stop_s=self._stop_s,
         )
+
+
+def _wrong_setting(module: str, end: ChildDied) -> SettingError:
+    """The service's own sentence: `marketfeed generator: --rate: is 0, …`."""
+    own = end.last_words.removeprefix(f"marketfeed {module}: ")
+    name, colon, problem = own.partition(": ")
+    if own == end.last_words or not colon:
+        return SettingError(module, str(end))
+    return SettingError(f"{module} {name}", problem)

@@ -73,17 +73,19 @@ async def test_work_ends_with_the_event_or_by_itself() -> None:
 
 async def test_a_server_that_has_just_started_is_asked_again() -> None:
     """A refusal is repeated until it succeeds or the time is over; then the last refusal is told."""
+    said: list[str] = []
     answers = [Unavailable("Kafka", "x", "no leader yet"), Unavailable("Kafka", "x", "no leader yet"), None]
 
     async def attempt() -> None:
         if (answer := answers.pop(0)) is not None:
             raise answer
 
-    await insist(attempt, 10.0)
+    await insist(attempt, 10.0, said.append)
     assert answers == []
     answers = [Unavailable("Kafka", "x", "gone")]
     with pytest.raises(Unavailable, match="gone"):
-        await insist(attempt, 0.0)
+        await insist(attempt, 0.0, said.append)
+    assert said == []
 
 
 async def test_signals_set_the_event() -> None:
