@@ -50,7 +50,7 @@ class Feed:
         self.refuse: Callable[[int], None] = lambda number: None
         self.serve: Callable[[Connection, int], object] = lambda connection, number: None
 
-    def accept(self, request: Request) -> None:
+    async def accept(self, request: Request) -> None:
         self.tries += 1
         self.tokens.append(request.query.get("token"))
         self.refuse(self.tries)
@@ -80,13 +80,15 @@ async def running(
         jitter=random.Random(1),
     )
     source.set_symbols(["B", "A"])
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(source.run(), name="source")
-        try:
-            yield source
-        finally:
-            task.cancel()
-    await server.close()
+    try:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(source.run(), name="source")
+            try:
+                yield source
+            finally:
+                task.cancel()
+    finally:
+        await server.close()
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -142,7 +144,7 @@ async def test_a_silent_connection_is_cut_by_the_watchdog() -> None:
             await asyncio.sleep(0.05)
 
     feed.serve = serve
-    async with running(feed, heard, watchdog_s=0.3) as source:
+    async with running(feed, heard, watchdog_s=0.2) as source:
         await until(lambda: source.state.watchdog_cuts == 1)
         await until(lambda: len(heard.frames) > 10)
         assert source.state.watchdog_cuts == 1
