@@ -100,7 +100,7 @@ class FinnhubSource:
         """Raises SettingError if `url` is not ws:// or wss://. `token` is added to its query, unless empty."""
         parts = urlsplit(url)
         if parts.scheme not in ("ws", "wss") or not parts.netloc:
-            raise SettingError("--url", f"{redact(url)!r} is not a WebSocket URL such as wss://ws.finnhub.io")
+            raise SettingError("--finnhub-url", f"{redact(url)!r} is not a WebSocket URL such as wss://ws.finnhub.io")
         query = parse_qsl(parts.query, keep_blank_values=True) + ([("token", token)] if token else [])
         self._url = urlunsplit(parts._replace(query=urlencode(query)))
         self._secrets = tuple(value for name, value in query if name == "token" and value)

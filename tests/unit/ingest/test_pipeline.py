@@ -1,0 +1,205 @@
+"""The fast path on a log in memory: frames in, counted trades, watermarks and gaps out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from marketfeed.domain.log import Gap, TradesRecord, Watermark
+from marketfeed.domain.trades import NANOS, SymbolTable
+from marketfeed.ingest.buffer import StandbyBuffer
+from marketfeed.ingest.cutter import Cutter
+from marketfeed.ingest.pipeline import SUBSCRIBED_AFTER_NS, Pipeline, PipelineOptions
+from marketfeed.ingest.quarantine import Quarantine
+from marketfeed.ingest.sender import Bounds, Sender
+from marketfeed.ingest.spool import Spool
+
+PARTITIONS = 2
+SYMBOLS = ("A", "B", "C", "D")
+
+
+class Line:
+    """A pipeline with everything behind it."""
+
+    def __init__(self, broker: Any, folder: Path, dedup: bool = True) -> None:
+        self.broker = broker
+        self.spool = Spool(folder, 10**6, fsync="never")
+        self.sender = Sender(broker.producer, "f.trades", self.spool, Bounds(100, 10**6), "f", "0/1")
+        table = SymbolTable()
+        self.cutter = Cutter(table, PARTITIONS)
+        self.buffer = StandbyBuffer(1000)
+        self.quarantine = Quarantine(10)
+        options = PipelineOptions(flush_interval_s=0.01, flush_bytes=100_000, dedup=dedup)
+        self.pipeline = Pipeline(table, self.cutter, self.sender, self.buffer, self.quarantine, options)
+        self.pipeline.follow(SYMBOLS)
+        self.now_ms = time.time_ns() // 1_000_000
+
+    def frame(self, *trades: tuple[str, float, int], size: float = 1) -> bytes:
+        """Trades as (symbol, price, ms after the start)."""
+        data = [{"s": s, "p": p, "t": self.now_ms + ms, "v": size, "c": ["1"]} for s, p, ms in trades]
+        return json.dumps({"type": "trade", "data": data}).encode()
+
+    def feed(self, *trades: tuple[str, float, int]) -> None:
+        self.raw(self.frame(*trades))
+
+    def raw(self, frame: bytes) -> None:
+        self.pipeline.on_frame(frame, time.time_ns())
+        self.pipeline.flush()
+        self.sender.pump()
+
+    def said(self, kind: type) -> list[Any]:
+        return [body for partition in range(PARTITIONS) for body in self.broker.bodies(partition) if type(body) is kind]
+
+    def prices(self) -> list[float]:
+        return sorted(p for record in self.said(TradesRecord) for p in record.trades.price.tolist())
+
+
+@pytest.fixture
+def line(new_broker: Callable[[], Any], tmp_path: Path) -> Iterator[Line]:
+    line = Line(new_broker(), tmp_path)
+    line.pipeline.on_open()
+    yield line
+    line.spool.close()
+
+
+def test_trades_of_published_symbols_are_logged_and_others_buffered(line: Line) -> None:
+    """Under the epoch they are published under."""
+    line.cutter.publish(["A", "B"], 3)
+    line.feed(("A", 1, 0), ("B", 2, 1), ("C", 3, 2))
+    assert line.prices() == [1, 2]
+    assert {record.epoch for record in line.said(TradesRecord)} == {3}
+    assert line.buffer.take(SYMBOLS).price.tolist() == [3]
+
+
+def test_bad_trades_are_quarantined_and_move_no_watermark(line: Line) -> None:
+    """Each with its reason; the good ones beside them go on."""
+    line.cutter.publish(SYMBOLS, 3)
+    line.feed(("A", 1, 0), ("A", -1, 1), ("X", 5, 2), ("B", 2, 60_000), ("B", 4, 3))
+    line.raw(b'{"type":"trade","data":[{"s":"A","p":NaN,"t":1,"v":1}]}')
+    line.pipeline.on_unreadable("oversized_frame", b"xxx")
+    assert line.prices() == [1, 4]
+    assert line.quarantine.counts == {
+        "unknown_symbol": 1,
+        "price_not_positive": 1,
+        "stamp_ahead": 1,
+        "malformed_trade": 1,
+        "oversized_frame": 1,
+    }
+    assert any("s=X " in one["sample"] for one in line.quarantine.page()["samples"])  # type: ignore[attr-defined]
+    assert line.pipeline.clock.value == (line.now_ms + 3) * 1_000_000
+
+
+@pytest.mark.parametrize(("dedup", "copies"), [(True, 1), (False, 3)])
+def test_a_frame_sent_three_times_counts_once(
+    new_broker: Callable[[], Any], tmp_path: Path, dedup: bool, copies: int
+) -> None:
+    """Unless repeats are wanted."""
+    line = Line(new_broker(), tmp_path, dedup)
+    line.pipeline.on_open()
+    line.cutter.publish(SYMBOLS, 3)
+    for _ in range(3):
+        line.feed(("A", 1, 0))
+    line.feed(("A", 1, 0), ("A", 1, 0))
+    assert line.prices() == [1] * (copies + 2)
+    line.spool.close()
+
+
+def test_a_watermark_says_the_highest_stamp_in_every_partition_of_ours(line: Line) -> None:
+    """With the epochs that are published there, after the trades."""
+    line.cutter.publish(["A", "B", "C"], 3)
+    line.cutter.publish(["D"], 8)
+    line.pipeline.send_watermarks()
+    assert line.said(Watermark) == []
+    line.feed(("A", 1, 30), ("D", 1, 10))
+    line.pipeline.send_watermarks()
+    line.sender.pump()
+    marks = line.said(Watermark)
+    assert {mark.event_ts for mark in marks} == {(line.now_ms + 30) * 1_000_000}
+    assert sorted(epoch for mark in marks for epoch in set(mark.epochs)) in ([3, 3, 8], [3, 8])
+    line.raw(b'{"type":"ping"}')
+    assert line.pipeline.clock.value == (line.now_ms + 30) * 1_000_000
+
+
+def test_a_lost_connection_is_a_gap_that_ends_with_the_new_ones_first_stamp(line: Line) -> None:
+    """From the watermark less the lateness, before anything that jumps over it, in each partition."""
+    line.cutter.publish(SYMBOLS, 3)
+    line.feed(("A", 1, 100), ("B", 1, 100), ("C", 1, 40), ("D", 1, 100))
+    line.pipeline.on_lost("test")
+    line.pipeline.send_watermarks()
+    line.pipeline.on_open()
+    opened_ts = time.time_ns()
+    line.pipeline.send_watermarks()
+    line.sender.pump()
+    assert line.said(Gap) == []
+    line.feed(("A", 2, 3000))
+    gaps = line.said(Gap)
+    assert sorted(symbol for gap in gaps for symbol in gap.symbols) == list(SYMBOLS)
+    for gap in gaps:
+        assert gap.from_ts == (line.now_ms + 40) * 1_000_000
+        assert gap.to_ts >= (line.now_ms + 3000) * 1_000_000
+        assert gap.to_ts <= max((line.now_ms + 3000) * 1_000_000, opened_ts + SUBSCRIBED_AFTER_NS)
+        assert gap.reason == "connection_lost"
+    line.pipeline.send_watermarks()
+    line.sender.pump()
+    for partition in range(PARTITIONS):
+        kinds = [type(body) for body in line.broker.bodies(partition)]
+        assert kinds.index(Gap) < len(kinds) - 1 - kinds[::-1].index(Watermark)
+
+
+def test_a_ping_after_a_reconnect_pays_the_gap_first(line: Line) -> None:
+    """The watermark follows pings, and must not pass the gap unsaid."""
+    line.cutter.publish(["A"], 3)
+    line.feed(("A", 1, -60_000))
+    line.pipeline.on_lost("test")
+    line.pipeline.on_open()
+    line.raw(b'{"type":"ping"}')
+    line.pipeline.send_watermarks()
+    line.sender.pump()
+    kinds = [type(body) for partition in range(PARTITIONS) for body in line.broker.bodies(partition)]
+    assert kinds == [TradesRecord, Gap, Watermark]
+    assert line.pipeline.clock.value > line.said(Gap)[0].from_ts
+
+
+def test_what_a_source_sends_again_after_a_reconnect_is_set_off(line: Line) -> None:
+    """As a multiset: two copies sent and three received is one more."""
+    line.cutter.publish(SYMBOLS, 3)
+    line.feed(("A", 1, 0), ("A", 1, 0), ("B", 2, 1))
+    line.pipeline.on_lost("test")
+    line.pipeline.on_open()
+    line.feed(("A", 1, 0), ("A", 1, 0), ("A", 1, 0), ("B", 2, 1), ("C", 9, 2))
+    assert line.prices() == [1, 1, 1, 2, 9]
+    assert line.pipeline.repeated == 3
+
+
+def test_a_challenged_owner_keeps_what_it_publishes(line: Line) -> None:
+    """From then on and the last seconds before, until it is told to stop."""
+    line.cutter.publish(SYMBOLS, 3)
+    line.feed(("A", 1, 0), ("B", 2, 1))
+    line.pipeline.keep_too(["A"])
+    line.feed(("A", 3, 2), ("B", 4, 3))
+    line.pipeline.stop_keeping(["A"])
+    line.feed(("A", 5, 4))
+    assert line.buffer.take(SYMBOLS).price.tolist() == [1, 3]
+    assert line.prices() == [1, 2, 3, 4, 5]
+
+
+def test_a_connection_reaches_back_to_when_its_subscriptions_were_in_force(line: Line) -> None:
+    """Which decides whether a take-over owes a gap."""
+    assert line.pipeline.reaches_back_to(time.time_ns() + NANOS)
+    assert not line.pipeline.reaches_back_to(time.time_ns() - NANOS)
+    line.pipeline.on_lost("test")
+    assert not line.pipeline.reaches_back_to(time.time_ns() + NANOS)
+
+
+def test_a_large_flush_does_not_wait_for_its_time(line: Line) -> None:
+    """Bytes bound it as well."""
+    line.cutter.publish(SYMBOLS, 3)
+    for number in range(40):
+        line.pipeline.on_frame(line.frame(*(("A", number * 100 + i + 1.0, i) for i in range(60))), time.time_ns())
+    assert line.pipeline.received >= 1200
+    assert line.pipeline.received_ts
