@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import asyncpg
 import numpy as np
 import pytest
 from confluent_kafka import Consumer as RawConsumer
@@ -33,6 +34,7 @@ from marketfeed.local.ports import choose
 from marketfeed.local.postgres import start_postgres
 from marketfeed.local.stack import Addresses
 from marketfeed.local.valkey import start_valkey
+from marketfeed.recorder import app, cache_session, cache_sink, log_tail, publisher, store_session, store_sink
 from marketfeed.recorder.settings import RecorderSettings
 from marketfeed.wire.bar_updates import decode_update
 from marketfeed.wire.records import KIND_HEADER, encode_body
@@ -228,7 +230,6 @@ async def recorder(stack: Addresses, feed: str, *flags: str) -> AsyncIterator[as
 
 async def test_bars_cells_and_quotes_are_those_of_the_log(stack: Addresses, feed: str) -> None:
     """After two minutes of trades, late ones included, PostgreSQL and Redis hold exactly what was written."""
-    assert RecorderSettings.load({}, {}).sinks == ("store", "cache")
     async with writing(stack, feed) as writer, reading(stack, feed) as reader, recorder(stack, feed):
         writer.run(0, 130)
         writer.watermark(140)
@@ -290,6 +291,72 @@ async def test_killed_at_any_moment_and_doubled_it_stores_the_same(stack: Addres
         await until_rolled(reader, sum(bar[5] for bar in expected.values()))
         assert second.returncode is None
         assert await published(stack, feed) == expected
+
+
+async def test_what_cannot_count_is_kept_with_its_reason(stack: Addresses, feed: str) -> None:
+    """Trades of final bars and unreadable records go to quarantine, raw trades are stored; a new log is told."""
+    flags = ("--store-trades", "postgres")
+    async with writing(stack, feed) as writer, reading(stack, feed) as reader:
+        async with recorder(stack, feed, *flags):
+            writer.run(0, 3, late=False)
+            writer.watermark(5000)
+            counted = list(writer.log)
+            writer.trade(1, 2, 9)
+            writer.log = counted
+            writer.trade(4200, 4201, 11)
+            writer._producer.send(trades_topic(feed), 0, b"\xff\xff", {KIND_HEADER: "trades"})
+            writer.watermark(5001)
+            await writer.settle()
+            await until(reader.stored_all)
+            await until(reader.cached_all)
+        assert await reader.expected() == writer.expected()
+        states = (await reader.bars()).state.tolist()
+        assert set(states) == {2, 3}
+        raw = await asyncpg.connect(stack.postgres)
+        try:
+            reasons = "SELECT reason, count(*) FROM quarantine WHERE feed = $1 GROUP BY 1 ORDER BY 1"
+            found = [tuple(row) for row in await raw.fetch(reasons, feed)]
+            assert found == [("late_after_final", 9), ("malformed", 1)]
+            kept = "SELECT count(*), sum(t.size) FROM trade t JOIN log l USING (log_id) WHERE l.feed = $1"
+            count, size = await raw.fetchrow(kept, feed)
+            assert count == len(writer.log) + 9
+            assert size >= sum(trade[4] for trade in writer.log)
+        finally:
+            await raw.close()
+        before = await reader.store.read_checkpoint(feed)
+        await LogAdmin(stack.kafka).delete_feed(feed)
+        async with writing(stack, feed) as again, recorder(stack, feed, *flags):
+            again.trade(5100, 5101, 50)
+            again.watermark(5110)
+            await again.settle()
+            await until(reader.stored_all)
+            await until(reader.cached_all)
+            writer.log += again.log
+            assert await reader.expected() == writer.expected()
+            after = await reader.store.read_checkpoint(feed)
+            assert before is not None
+            assert after is not None
+            assert before.topic_id != after.topic_id
+            gaps = await reader.store.read_gaps(feed, 0, 2**62)
+            assert {gap.reason for gap in gaps} == {"log_replaced"}
+
+
+async def test_settings_are_explained(stack: Addresses, feed: str) -> None:
+    """A sink that does not exist is one sentence and exit code 2; the modules name the sinks that do."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "marketfeed.recorder", "--sinks", "store,nowhere", stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(30):
+        _, said = await process.communicate()
+    assert process.returncode == 2
+    assert "--sinks" in said.decode()
+    assert RecorderSettings.load({}, {}).sinks == ("store", "cache")
+    assert (store_sink.StoreSink, cache_sink.CacheSink) == (app.StoreSink, app.CacheSink)
+    assert store_session.QUARANTINE_PER_FLUSH > 0
+    assert cache_session.CELLS_PER_CALL > 0
+    assert log_tail.RECORDS_MAX > 0
+    assert publisher.ACK_TIMEOUT_S > 0
+    assert feed
 
 
 async def until_rolled(reader: Reader, trades: int) -> None:

@@ -19,6 +19,10 @@ _MIGRATION_LOCK = 0x6D66_0001
 
 Connection = asyncpg.pool.PoolConnectionProxy | asyncpg.Connection
 
+# Rows are looked up by (symbol, time) through the primary keys, in tables of a hundred million rows. The planner cannot
+# know how narrow the ranges are that come as parameters, and would rather hash whole days.
+_PLANS = {"enable_hashjoin": "off", "enable_mergejoin": "off"}
+
 # What means "not now": the server is gone, starting, stopping or full. Anything else is a bug and stays what it is.
 _AWAY = (
     OSError,
@@ -62,7 +66,7 @@ async def connect(dsn: str, application: str, **server_settings: str) -> asyncpg
             dsn,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=COMMAND_TIMEOUT_S,
-            server_settings={"application_name": application, "timezone": "UTC", **server_settings},
+            server_settings={"application_name": application, "timezone": "UTC", **_PLANS, **server_settings},
         )
 
 
@@ -75,7 +79,7 @@ async def open_pool(dsn: str, application: str, size_max: int) -> asyncpg.Pool:
             max_size=size_max,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=COMMAND_TIMEOUT_S,
-            server_settings={"application_name": application, "timezone": "UTC"},
+            server_settings={"application_name": application, "timezone": "UTC", **_PLANS},
         )
         try:
             await pool

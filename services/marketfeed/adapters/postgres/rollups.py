@@ -74,8 +74,8 @@ def _statement(table: str, below: str) -> str:
 
     values = ", ".join(value(name) for name in COLUMN_NAMES)
     assignments = ", ".join(f"{n} = EXCLUDED.{n}" for n in COLUMN_NAMES if n not in {"symbol_id", "start"})
-    # The two lateral look-ups by primary key give open and close; the aggregate has no GROUP BY, so the planner can
-    # only run it once per bucket through the index.
+    # An aggregate without GROUP BY and a LIMIT keep the planner from turning a look-up per bucket into a join over all
+    # that a symbol has. A bucket without a bar below it gives no row.
     return f"""
 INSERT INTO {table} ({", ".join(COLUMN_NAMES)})
 SELECT {values}
@@ -85,11 +85,17 @@ FROM (
          AS given (symbol_id, start_s, end_s, closed, final)
 ) k
 CROSS JOIN LATERAL (
-    SELECT min(x.start) AS first_start, max(x.start) AS last_start, {aggregates}
+    SELECT {aggregates}
     FROM {below} x WHERE x.symbol_id = k.symbol_id AND x.start >= k.start AND x.start < k.stop
 ) a
-JOIN LATERAL (SELECT * FROM {below} x WHERE x.symbol_id = k.symbol_id AND x.start = a.first_start) f ON true
-JOIN LATERAL (SELECT * FROM {below} x WHERE x.symbol_id = k.symbol_id AND x.start = a.last_start) l ON true
+CROSS JOIN LATERAL (
+    SELECT * FROM {below} x WHERE x.symbol_id = k.symbol_id AND x.start >= k.start AND x.start < k.stop
+    ORDER BY x.start LIMIT 1
+) f
+CROSS JOIN LATERAL (
+    SELECT * FROM {below} x WHERE x.symbol_id = k.symbol_id AND x.start >= k.start AND x.start < k.stop
+    ORDER BY x.start DESC LIMIT 1
+) l
 ON CONFLICT (symbol_id, start) DO UPDATE SET {assignments}"""
 
 

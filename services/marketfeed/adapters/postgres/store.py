@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from marketfeed.adapters.postgres import bars as bar_tables
-from marketfeed.adapters.postgres import days, rollups
-from marketfeed.adapters.postgres.bars import IMPORT, LIVE, READ_COLUMNS, TABLES, StoredBars
+from marketfeed.adapters.postgres import days
+from marketfeed.adapters.postgres.bars import READ_COLUMNS, TABLES, StoredBars
 from marketfeed.adapters.postgres.connection import connect, migrate, open_pool, place_of, translated
 from marketfeed.adapters.postgres.state import StoredState, read_checkpoint, read_rows, read_state
 from marketfeed.domain.ownership import EpochRow, OwnerRow
@@ -236,43 +236,6 @@ class PostgresStore:
                 before,
             )
         return {row["symbol"]: DayBar(row["trade_date"], row["close"]) for row in rows}
-
-    async def live_days(
-        self, feed: str, symbols: Sequence[str], from_day: date, to_day: date
-    ) -> list[tuple[str, date]]:
-        """(symbol, UTC day) pairs from `from_day` to `to_day` that hold live bars: an import must not mix with them."""
-        async with self._reading() as connection:
-            rows = await connection.fetch(
-                "SELECT s.symbol, d::date AS day FROM symbol s"
-                " CROSS JOIN generate_series($3::date, $4::date, interval '1 day') AS d"
-                " WHERE s.feed = $1 AND s.symbol = ANY($2::text[]) AND EXISTS ("
-                "  SELECT FROM bar_1s b WHERE b.symbol_id = s.symbol_id AND b.source = $5"
-                "  AND b.start >= d AT TIME ZONE 'UTC' AND b.start < (d + interval '1 day') AT TIME ZONE 'UTC')"
-                " ORDER BY 1, 2",
-                feed,
-                list(symbols),
-                from_day,
-                to_day,
-                LIVE,
-            )
-        return [(row["symbol"], row["day"]) for row in rows]
-
-    async def import_bars(self, feed: str, stored: StoredBars, buckets: Mapping[int, rollups.Buckets]) -> None:
-        """Write 1 s bars of a file (replacing rows of the same symbol and second) and recompute the roll-ups of
-        `buckets` (by interval, 60 to 86400), in one transaction. symbol_id is the store's. Raises Unavailable."""
-        connection = await connect(self._dsn, f"{self._application}-import", synchronous_commit="off")
-        try:
-            async with translated(self._dsn):
-                await connection.execute(bar_tables.STAGE)
-                await days.make_days(
-                    connection, "bar_1s", {days.day_of(n) for n in np.unique(stored.bars.start_s // 86_400).tolist()}
-                )
-                async with connection.transaction():
-                    await bar_tables.upsert_bars(connection, "bar_1s", stored, IMPORT)
-                    for interval_s in sorted(buckets):
-                        await rollups.recompute(connection, feed, interval_s, buckets[interval_s])
-        finally:
-            connection.terminate()
 
     async def keep_days(self, feed_days_ahead: Sequence[date], bar_days: int, trade_days: int) -> dict[str, int]:
         """Make the partitions of these days and drop what is older than the retention; counts by what was done."""

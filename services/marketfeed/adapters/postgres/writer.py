@@ -63,7 +63,7 @@ _OLDER = (
 )
 _TRADE_FIELDS = (
     Field("day", "date"),
-    Field("feed_id", "int4"),
+    Field("log_id", "int4"),
     Field("partition", "int2"),
     Field("log_offset", "int8"),
     Field("idx", "int4"),
@@ -142,7 +142,7 @@ class StoreWriter:
         self._dsn = dsn
         self._application = application
         self._connection: asyncpg.Connection | None = None
-        self._feed_id = 0
+        self._log_id = 0
         self._days: dict[str, set[date]] = {}
 
     async def open(self) -> None:
@@ -152,8 +152,6 @@ class StoreWriter:
         try:
             async with translated(self._dsn):
                 await connection.execute(bar_tables.STAGE)
-                await connection.execute("INSERT INTO feed (feed) VALUES ($1) ON CONFLICT DO NOTHING", self.feed)
-                self._feed_id = await connection.fetchval("SELECT feed_id FROM feed WHERE feed = $1", self.feed)
                 self._days = {parent: await days.existing_days(connection, parent) for parent in days.PARENTS}
         except BaseException:
             connection.terminate()
@@ -221,6 +219,13 @@ class StoreWriter:
         """
         async with translated(self._dsn), self.connection.transaction():
             await self.connection.execute("SELECT FROM checkpoint WHERE feed = $1 FOR UPDATE", self.feed)
+            log = self.feed, topic_id
+            await self.connection.execute(
+                "INSERT INTO log (feed, topic_id) VALUES ($1, $2) ON CONFLICT DO NOTHING", *log
+            )
+            self._log_id = await self.connection.fetchval(
+                "SELECT log_id FROM log WHERE feed = $1 AND topic_id = $2", *log
+            )
             found, rows = await read_checkpoint(self.connection, self.feed)
             replaced = bool(found) and found != topic_id
             if replaced:
@@ -240,7 +245,7 @@ class StoreWriter:
 
     async def _note_replaced(self, partitions: int, from_ts: int, to_ts: int) -> None:
         """The gap between two logs: its rows, and the stored bars that it touches."""
-        transaction = StoreTransaction(self.connection, self.feed, self._feed_id)
+        transaction = StoreTransaction(self.connection, self.feed, self._log_id)
         symbols = await self.connection.fetch("SELECT symbol_id, symbol FROM symbol WHERE feed = $1", self.feed)
         by_partition: dict[int, list[int]] = {}
         for row in symbols:
@@ -265,16 +270,16 @@ class StoreWriter:
                 expected = Position(topic_id, {a.partition: a.expected for a in advances})
                 found = Position(found_id, {p: row.next_offset for p, row in rows.items()})
                 raise StalePosition("store", expected.text(), found.text())
-            yield StoreTransaction(self.connection, self.feed, self._feed_id)
+            yield StoreTransaction(self.connection, self.feed, self._log_id)
 
 
 class StoreTransaction:
     """What may be written between a checkpoint's move and its commit."""
 
-    def __init__(self, connection: asyncpg.Connection, feed: str, feed_id: int) -> None:
+    def __init__(self, connection: asyncpg.Connection, feed: str, log_id: int) -> None:
         self._connection: Any = connection
         self._feed = feed
-        self._feed_id = feed_id
+        self._log_id = log_id
 
     async def read_older(self, symbol_id: Int64Array, start_s: Int64Array) -> StoredBars:
         """The stored 1 s bars among these (symbol, start) pairs."""
@@ -349,11 +354,12 @@ class StoreTransaction:
 
     async def add_gaps(self, rows: Sequence[GapRow]) -> None:
         """Note gaps; one that is known is left as it is."""
+        log = self._feed, self._log_id
         await self._connection.executemany(
-            "INSERT INTO gap (feed, partition, log_offset, reason, from_ts, to_ts, dropped, symbol_ids)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+            "INSERT INTO gap (feed, log_id, partition, log_offset, reason, from_ts, to_ts, dropped, symbol_ids)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
             [
-                (self._feed, r.partition, r.log_offset, r.reason, r.from_ts, r.to_ts, r.dropped, list(r.symbol_ids))
+                (*log, r.partition, r.log_offset, r.reason, r.from_ts, r.to_ts, r.dropped, list(r.symbol_ids))
                 for r in rows
             ],
         )
@@ -361,16 +367,16 @@ class StoreTransaction:
     async def add_quarantine(self, rows: Sequence[QuarantineRow]) -> None:
         """Keep what was not used."""
         await self._connection.executemany(
-            "INSERT INTO quarantine (feed, partition, log_offset, idx, reason, detail)"
-            " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
-            [(self._feed, r.partition, r.log_offset, r.idx, r.reason, r.detail) for r in rows],
+            "INSERT INTO quarantine (feed, log_id, partition, log_offset, idx, reason, detail)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+            [(self._feed, self._log_id, r.partition, r.log_offset, r.idx, r.reason, r.detail) for r in rows],
         )
 
     async def add_trades(self, trades: TradeRows) -> None:
         """Copy raw trades into `trade`; the position's check keeps them from coming twice."""
         columns = {name: getattr(trades, name) for name in TradeRows.__slots__}
         columns["day"] = trades.event_ts // 86_400_000_000_000
-        columns["feed_id"] = np.full(len(trades.event_ts), self._feed_id, np.int64)
+        columns["log_id"] = np.full(len(trades.event_ts), self._log_id, np.int64)
         body = encode_rows(_TRADE_FIELDS, columns)
         names = [field.name for field in _TRADE_FIELDS]
         await self._connection.copy_to_table("trade", source=BytesIO(body), columns=names, format="binary")
