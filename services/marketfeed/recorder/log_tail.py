@@ -21,6 +21,8 @@ from marketfeed.runtime.logs import get_logger
 
 # One fetch: with the largest records the broker takes (1 MiB) this bounds what is decoded at a time.
 RECORDS_MAX = 500
+# A flush comes a few times a second, so nobody is served by a fetch for every few records of a busy log.
+FETCH_BYTES_MIN = 128 << 10
 
 log = get_logger("recorder")
 
@@ -45,7 +47,7 @@ class LogTail:
         self.append_ts: dict[int, int] = {}
         self.traceparent: str | None = None
         self._admin = LogAdmin(bootstrap)
-        self._consumer = LogConsumer(bootstrap, self.topic)
+        self._consumer = LogConsumer(bootstrap, self.topic, fetch_bytes_min=FETCH_BYTES_MIN)
         self._seen: dict[tuple[int, str], int] = {}
 
     async def identity(self) -> tuple[str, int]:

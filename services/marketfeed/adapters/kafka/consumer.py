@@ -24,16 +24,21 @@ from marketfeed.wire.records import KIND_HEADER, decode_body
 
 MALFORMED_KEPT = 1000
 IDLE_CHECK_S = 5.0
+# How long the broker holds a fetch for which it has less than `fetch_bytes_min`.
+FETCH_WAIT_MS = 100
 
 
 class LogConsumer:
     """Reads assigned partitions of one topic from given offsets. One task calls it.
 
     `positions` holds the next offset of each assigned partition, `malformed` the newest records that could not be
-    decoded (bounded; the caller takes them out), `malformed_total` their number.
+    decoded (bounded; the caller takes them out), `malformed_total` their number. `fetch_bytes_min` above 1 trades up to
+    FETCH_WAIT_MS of delay for fewer, larger fetches, of which each costs the broker more than what is in it.
     """
 
-    def __init__(self, bootstrap: str, topic: str, *, queue_bytes_max: int = 64 << 20) -> None:
+    def __init__(
+        self, bootstrap: str, topic: str, *, queue_bytes_max: int = 64 << 20, fetch_bytes_min: int = 1
+    ) -> None:
         self.topic = topic
         self.topic_id: str | None = None
         self.positions: dict[int, int] = {}
@@ -55,8 +60,8 @@ class LogConsumer:
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "error",
-                "fetch.min.bytes": 1,
-                "fetch.wait.max.ms": 100,
+                "fetch.min.bytes": fetch_bytes_min,
+                "fetch.wait.max.ms": FETCH_WAIT_MS,
                 "fetch.queue.backoff.ms": 5,
                 "fetch.error.backoff.ms": 100,
                 "queued.max.messages.kbytes": max(queue_bytes_max >> 10, 1),
