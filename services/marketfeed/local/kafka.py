@@ -26,7 +26,7 @@ STOP_S = 15.0  # a broker that is asked to end writes its state, so that the nex
 HEAP = "512m"
 
 # Serial: the collector with the least cost on few cores; pauses of a 512 MB heap are some 10 ms. Compiler level 1 only:
-# over the first minutes the optimising compiler costs more than it saves (9 s in place of 14 s of CPU for 40 s of 100,000
+# over the first minutes the optimising compiler costs more than it saves (9 s in place of 14 s of CPU for 40 s of 100k
 # trades a second), and it takes its time from the same cores as everything else.
 _JVM = (
     f"-Xms{HEAP}",
