@@ -208,7 +208,7 @@ def logs(draw: st.DrawFn) -> list[TapeEvent]:
     return events
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(logs())
 def test_the_window_follows_its_rules(events: list[TapeEvent]) -> None:
     """Every column equals the rules applied one trade at a time."""
@@ -221,7 +221,7 @@ def test_the_window_follows_its_rules(events: list[TapeEvent]) -> None:
     assert changes.trades + plain.refused == sum(len(e) for e in events if isinstance(e, TapeTrades))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(logs(), st.data())
 def test_cuts_flushes_evictions_and_restarts_change_nothing(events: list[TapeEvent], data: st.DataObject) -> None:
     """What is stored at the end equals one uninterrupted pass, in every column."""
@@ -240,7 +240,7 @@ def test_cuts_flushes_evictions_and_restarts_change_nothing(events: list[TapeEve
     assert storage.result() == rows_of(whole.held())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(logs())
 def test_partitions_may_be_read_in_any_order(events: list[TapeEvent]) -> None:
     """Reading one partition after the other gives the bars of the mixed reading."""

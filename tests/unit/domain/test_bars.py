@@ -43,7 +43,7 @@ def rows(columns: bars.BarColumns) -> list[tuple[object, ...]]:
     return list(zip(*(getattr(columns, name).tolist() for name in bars.COLUMNS), strict=True))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(TAPES)
 def test_a_bar_is_what_its_trades_say(tape: list[Trade]) -> None:
     """Prices, counts and exact decimal sums equal a plain computation with Decimal."""
@@ -63,7 +63,7 @@ def test_a_bar_is_what_its_trades_say(tape: list[Trade]) -> None:
         assert int(found.notional[i]) * 10 ** (800 - scale - int(found.price_scale[i])) == notional
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(TAPES, st.data())
 def test_any_cutting_and_any_order_of_the_pieces_gives_the_same_bars(tape: list[Trade], data: st.DataObject) -> None:
     """merge is associative and commutative: pieces of the tape, merged in any order, are the whole tape's bars."""
@@ -80,7 +80,7 @@ def test_any_cutting_and_any_order_of_the_pieces_gives_the_same_bars(tape: list[
     assert rows(left) == rows(right) == rows(bars.combine(bars.stack(shuffled))) == whole
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_any_arrival_that_keeps_equal_stamps_in_order_gives_the_same_bar(data: st.DataObject) -> None:
     """Every field but the places in the log is equal when trades of different stamps change places."""

@@ -34,7 +34,7 @@ def seconds_of(tape: list[tuple[int, int, int, int]]) -> bars.BarColumns:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(TAPES, st.sampled_from([US, ALWAYS]))
 def test_sums_of_seconds_minutes_hours_and_days_are_equal(tape: list[tuple[int, int, int, int]], by: object) -> None:
     """Volume, notional and trades of each trade date are the same whichever interval they are summed from."""
