@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format bench proto lock ui clean
+.PHONY: help setup demo test test-unit lint format bench proto lock ui ui-test clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,8 @@ lint: setup  ## style, types, the rooms' contracts, reproducible proto code
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/unit/test_tidy.py
+	$(MAKE) --silent proto
+	git diff --exit-code --stat -- services/marketfeed/wire/v1
 
 format: setup  ## apply the style
 	$(BIN)/ruff check --fix .
@@ -58,6 +60,9 @@ lock: $(VENV)/.uv  ## renew the hashed lock files after a change of pyproject.to
 
 ui: $(VENV)/.local  ## build the page into services/ui/dist
 	$(BIN)/marketfeed ui build
+
+ui-test: $(VENV)/.local  ## type-check and test the page's pure parts
+	$(BIN)/marketfeed ui test
 
 clean:  ## remove what the other commands made, state of the demo included
 	rm -rf $(VENV) .marketfeed services/ui/dist services/ui/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

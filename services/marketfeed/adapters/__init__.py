@@ -1,1 +1,4 @@
-"""One file per outside thing, the only importer of its client library. Kept empty, so that importing one costs only that one."""
+"""One file or package per outside thing, the only importer of its client library.
+
+Nothing is imported here, so that importing one adapter costs only that one.
+"""
