@@ -160,8 +160,23 @@ class FinnhubSource:
         """One connection from handshake to loss. Raises _Refused, OSError, TimeoutError or WSError if none came up."""
         connection = _Connection(self)
         try:
+            await self._connect(connection)
+            await self._serve(connection)
+        finally:
+            # The library opens the connection before `_connect` returns: it may stand although that was cancelled.
+            if connection.transport is not None:
+                self._connection = None
+                self.state.connected = False
+                connection.transport.disconnect(graceful=False)
+                await self._ended(connection.transport)
+                self._listener.on_lost(self.state.problem)
+        if connection.failure is not None:
+            raise connection.failure
+
+    async def _connect(self, connection: _Connection) -> None:
+        try:
             async with asyncio.timeout(self._connect_timeout_s):
-                transport, _ = await ws_connect(
+                await ws_connect(
                     lambda: connection,
                     self._url,
                     websocket_handshake_timeout=self._connect_timeout_s,
@@ -171,16 +186,6 @@ class FinnhubSource:
                 )
         except WSHandshakeError as error:
             raise _Refused.from_handshake(error, self._without_key) from None
-        try:
-            await self._serve(connection, transport)
-        finally:
-            self._connection = None
-            self.state.connected = False
-            transport.disconnect(graceful=False)
-            await self._ended(transport)
-            self._listener.on_lost(self.state.problem)
-        if connection.failure is not None:
-            raise connection.failure
 
     def opened(self, connection: _Connection) -> None:
         """The handshake is done and frames may follow at once; called by the connection."""
@@ -201,7 +206,7 @@ class FinnhubSource:
         except (OSError, WSError) as error:
             self.state.problem = self._without_key(f"{type(error).__name__}: {error}")
 
-    async def _serve(self, connection: _Connection, transport: WSTransport) -> None:
+    async def _serve(self, connection: _Connection) -> None:
         """Subscribe, then watch until the connection is gone or hangs."""
         for count, symbol in enumerate(sorted(self._symbols)):
             connection.send(subscribe_message(symbol))
@@ -213,7 +218,6 @@ class FinnhubSource:
             if left_s <= 0:
                 self.state.watchdog_cuts += 1
                 self.state.problem = f"no frame for {self._watchdog_s:g} s"
-                transport.disconnect(graceful=False)
                 return
             try:
                 async with asyncio.timeout(left_s):
@@ -250,7 +254,7 @@ class _Connection(WSListener):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, source: FinnhubSource) -> None:
         self._source = source
-        self._transport: WSTransport | None = None
+        self.transport: WSTransport | None = None
         self._fragments: list[bytes] = []
         self._fragments_bytes = 0
         self._fragments_text = True
@@ -259,12 +263,12 @@ class _Connection(WSListener):  # type: ignore[misc, unused-ignore]
 
     def send(self, message: bytes) -> None:
         """Send one text message."""
-        if self._transport is not None and not self._transport.is_disconnected:
-            self._transport.send(WSMsgType.TEXT, message)
+        if self.transport is not None and not self.transport.is_disconnected:
+            self.transport.send(WSMsgType.TEXT, message)
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Called by the library after the handshake."""
-        self._transport = transport
+        self.transport = transport
         try:
             self._source.opened(self)
         except Exception as error:  # As in `on_ws_frame`.
