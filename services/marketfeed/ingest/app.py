@@ -34,6 +34,8 @@ _SYNC_S = 0.2
 _KAFKA_RETRY_S = 0.5
 # Of the shutdown time, what is kept for saying goodbye after everything was sent.
 _GOODBYE_S = 3.0
+# A Kafka that has acknowledged nothing for so long is not waited for at the end; the spool keeps what is left.
+_STUCK_S = 5.0
 
 
 class Ingest:
@@ -159,11 +161,15 @@ class Ingest:
     async def _drain(self) -> None:
         """Send what was received; what Kafka does not take in time goes to the spool for the next start."""
         self.pipeline.send_watermarks()
-        while not self.sender.idle and self.context.remaining_s() > _GOODBYE_S:  # noqa: ASYNC110 (the pump knows)
+        while self._worth_waiting():  # noqa: ASYNC110 (acknowledgements are served by the pump)
             await asyncio.sleep(0.01)
         if not self.sender.idle:
             kept = self.sender.keep_unacknowledged()
             self.context.log.warning("Kafka did not take everything in time; it is in the spool", records=kept)
+
+    def _worth_waiting(self) -> bool:
+        sender = self.sender
+        return not sender.idle and sender.stuck_s < _STUCK_S and self.context.remaining_s() > _GOODBYE_S
 
     async def _goodbye(self) -> None:
         """A successor need not wait for our silence."""

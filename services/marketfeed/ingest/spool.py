@@ -87,6 +87,7 @@ class Spool:
         self._fsync = fsync
         self._segments: deque[_Segment] = deque()
         self._leftover: list[Path] = []
+        self._torn: set[Path] = set()
         self._write_fd = -1
         self._unsynced = False
         self._reader: BufferedReader[FileIO] | None = None
@@ -168,7 +169,8 @@ class Spool:
             with BufferedReader(FileIO(path), _READ_BUFFER_BYTES) as reader:
                 while (record := _read_record(reader)) is not None:
                     yield record
-                if reader.tell() != path.stat().st_size:
+                if reader.tell() != path.stat().st_size and path not in self._torn:
+                    self._torn.add(path)
                     self.damaged += 1
 
     @property

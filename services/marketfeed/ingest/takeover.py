@@ -108,6 +108,7 @@ class TakeoverDesk:
         for record in self._leftover_records():
             since_ts = min(since_ts, record.received_ts)
             stamp_from_ts = min(stamp_from_ts, int(record.trades.event_ts.min()))
+            await asyncio.sleep(0)  # A spool may hold a gigabyte, and signs of life are due meanwhile.
         return await counted_trades(self._open_reader, markers, since_ts, symbols, stamp_from_ts)
 
     async def _publish_leftover(self, epoch: int, mine: set[str], logged: TradeColumns) -> TradeColumns:

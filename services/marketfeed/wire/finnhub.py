@@ -17,13 +17,18 @@ It does not judge values (`domain/intake.py`), and does not look for repeats (`d
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from marketfeed.domain.trades import Conditions, Float64Array, Int64Array, UInt32Array
+
+N = TypeVar("N", bound=np.generic)
 
 # Id of a trade whose symbol was not asked for.
 UNKNOWN_SYMBOL = -1
@@ -170,11 +175,11 @@ class FrameDecoder:
         """Everything fed since the last call."""
         self._decode_waiting()
         decoded = Decoded(
-            np.array(self._symbol_id, np.int64),
-            np.array(self._stamp_ms, np.float64),
-            np.array(self._price, np.float64),
-            np.array(self._size, np.float64),
-            np.array(self._condition, np.uint32),
+            _column("q", self._symbol_id, np.int64),
+            _column("d", self._stamp_ms, np.float64),
+            _column("d", self._price, np.float64),
+            _column("d", self._size, np.float64),
+            _column("I", self._condition, np.uint32),
             tuple(self._conditions),
             tuple(self._symbols.unknown),
             self._pings,
@@ -268,6 +273,11 @@ def subscribe_message(symbol: str) -> bytes:
 def unsubscribe_message(symbol: str) -> bytes:
     """The message that ends a subscription."""
     return msgspec.json.encode({"type": "unsubscribe", "symbol": symbol})
+
+
+def _column(code: str, values: Sequence[float], dtype: type[N]) -> npt.NDArray[N]:
+    """A list of numbers as a (read-only) array; packing costs a third of what numpy takes to look at each of them."""
+    return np.frombuffer(struct.pack(f"={len(values)}{code}", *values), dtype)
 
 
 def _inside(frame: bytes) -> bytes:
