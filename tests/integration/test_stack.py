@@ -107,6 +107,17 @@ def test_killed_parent_leaves_no_server(running: Running) -> None:
     wait_for(running.all_gone, "the servers end after their parent was killed")
 
 
+def test_a_start_right_after_a_kill_waits_for_the_old_servers(running: Running, state: Path) -> None:
+    """A new start does not run into the servers of a killed one: it waits for their end, and then serves."""
+    running.process.kill()
+    again = Running(state)
+    again.process.terminate()
+    said = again.close()
+    running.close()
+    assert again.process.returncode == 0, said
+    assert len(again.exports) == 3
+
+
 def test_killed_parent_ends_even_a_hung_server(running: Running) -> None:
     """A server that does not react to being asked is killed once its parent is gone."""
     running.server("java").suspend()

@@ -184,8 +184,9 @@ class RedisCache:
 
     def _quote_operations(self, quotes: Mapping[str, Mapping[str, str | int | float]]) -> list[Any]:
         operations: list[Any] = []
+        prefix = self._key("quote", "")
         for symbol, values in quotes.items():
-            operations += ("H", self._key("quote", symbol), 2 * len(values))
+            operations += ("H", prefix + symbol, 2 * len(values))
             for pair in values.items():
                 operations += pair
             if symbol not in self._known.symbols:

@@ -143,6 +143,13 @@ class QuoteBook:
 
     def _add(self, days: BarColumns) -> None:
         """Day bars whose day is not held: a new day pushes the present one down, an older one may correct it."""
+        # The first day of many symbols at once, as after a start, needs no look at each.
+        fresh = self._trade_date[days.symbol_id] == NO_DAY
+        if len(days) == len(segment_starts(days.symbol_id)) and fresh.any():
+            begun = days.take(fresh)
+            self._days.add(begun)
+            self._trade_date[begun.symbol_id] = begun.start_s // DAY_S
+            days = days.take(~fresh)
         date = days.start_s // DAY_S
         for row, (symbol_id, day) in enumerate(zip(days.symbol_id.tolist(), date.tolist(), strict=True)):
             present = int(self._trade_date[symbol_id])

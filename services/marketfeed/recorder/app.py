@@ -15,7 +15,7 @@ from marketfeed.recorder.cache_sink import CacheSink
 from marketfeed.recorder.settings import RecorderSettings
 from marketfeed.recorder.sink import SinkStatus
 from marketfeed.recorder.store_sink import StoreSink
-from marketfeed.runtime.logs import get_logger
+from marketfeed.runtime.logs import RateLimited, get_logger
 from marketfeed.runtime.service import ServiceContext, default_instance
 from marketfeed.runtime.service import main as service_main
 from marketfeed.runtime.tasks import TaskKit, stopped_within
@@ -75,6 +75,7 @@ class Recorder:
     async def _keep_days(self, store: StoreSink) -> None:
         """Partitions of the days ahead are there before midnight, those beyond the retention go."""
         stopping = self._context.stopping
+        quiet = RateLimited(log, per_s=1 / 60)
         while True:
             today = datetime.now(UTC).date()
             ahead = [today + timedelta(days=n) for n in range(-1, DAYS_AHEAD + 1)]
@@ -82,7 +83,7 @@ class Recorder:
             try:
                 await store.keep_days(ahead)
             except MarketfeedError as error:
-                log.warning("daily partitions were not looked after", error=str(error))
+                quiet.warning("daily partitions were not looked after", error=str(error))
                 pause_s = MEASURE_EVERY_S
             if await stopped_within(stopping, pause_s):
                 return

@@ -30,7 +30,7 @@ from marketfeed.domain.trades import NANOS, Int64Array
 from marketfeed.recorder import metrics
 from marketfeed.recorder.log_tail import LogTail, Taken
 from marketfeed.runtime.logs import get_logger
-from marketfeed.wire.redis_quotes import decode_quotes, encode_quotes, quotes_of_days
+from marketfeed.wire.redis_quotes import QuoteEncoder, decode_quotes, quotes_of_days
 
 QUOTES_PER_READ = 500
 CELLS_PER_CALL = 20_000
@@ -51,7 +51,7 @@ class CacheSession:
         self, feed: str, calendar: Calendar, cache: RedisCache, tail: LogTail, store: PostgresStore | None
     ) -> None:
         self._feed = feed
-        self._calendar = calendar
+        self._encoder = QuoteEncoder(calendar)
         self._cache = cache
         self._tail = tail
         self._store = store
@@ -221,7 +221,7 @@ class CacheSession:
             position=self.position,
             state=self._state(),
             names=names,
-            quotes=encode_quotes(self.book.take(ids), names, self._calendar),
+            quotes=self._encoder.encode(self.book.take(ids), names),
             cells=cells,
         )
         await self._cache.flush(flush)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import numpy as np
 
@@ -21,6 +22,7 @@ _CLOSES = np.dtype("<f8")
 _STAMPS = np.dtype("<i8")
 
 
+@lru_cache(maxsize=128)
 def hour_name(hour: int) -> str:
     """`YYYYMMDDHH` of an hour counted from the Unix epoch, UTC."""
     return datetime.fromtimestamp(hour * HOUR_S, UTC).strftime("%Y%m%d%H")

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -31,46 +32,72 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(tuple[int, ...]).decode
 
 
-def encode_quotes(quotes: QuoteColumns, names: Sequence[str], calendar: Calendar) -> dict[str, Fields]:
-    """Fields by symbol; `names` by symbol_id. Costs per quote."""
+class QuoteEncoder:
+    """Encodes the quotes of one writer, and leaves out slow fields that it has encoded before.
+
+    Half of a hash changes with every trade, the other half some times a day: what is not sent costs nothing.
+    """
+
+    def __init__(self, calendar: Calendar) -> None:
+        self._calendar = calendar
+        self._slow: dict[int, tuple[object, ...]] = {}
+
+    def encode(self, quotes: QuoteColumns, names: Sequence[str]) -> dict[str, Fields]:
+        """The fields to write by symbol; `names` by symbol_id. Costs per quote."""
+        day = quotes.day
+        fast = zip(*(column.tolist() for column in _fast_columns(quotes)), strict=True)
+        slow = zip(
+            *(column.tolist() for column in _slow_columns(quotes, self._calendar)),
+            *(column.tolist() for column in _resume_columns(quotes)),
+            strict=True,
+        )
+        volumes = zip(day.volume.tolist(), day.size_scale.tolist(), strict=True)
+        encoded: dict[str, Fields] = {}
+        for symbol_id, row, more, volume in zip(quotes.symbol_id.tolist(), fast, slow, volumes, strict=True):
+            fields: Fields = dict(zip(_FAST, row, strict=True))
+            fields["day_volume"] = f"{to_decimal(*volume):f}"
+            if self._slow.get(symbol_id) != more:
+                self._slow[symbol_id] = more
+                _add_slow(fields, more)
+            if fields["size"] != fields["size"]:
+                del fields["size"]
+            encoded[names[symbol_id]] = fields
+        return encoded
+
+
+_FAST = ("price", "event_ts", "size", "offset", "index", "received_ts", "append_ts")
+_SLOW = ("day_open", "day_high", "day_low", "partition", "previous_close", "session", "trade_date")
+
+
+def _fast_columns(quotes: QuoteColumns) -> tuple[np.ndarray[Any, Any], ...]:
     day = quotes.day
-    session = calendar.sessions(day.close_ts // NANOS).tolist()
-    dates = quotes.trade_date.astype("datetime64[D]").astype(str).tolist()
-    scales = zip(day.price_scale.tolist(), day.size_scale.tolist(), strict=True)
-    resume = zip(
-        *(column.tolist() for column in (day.open_ts, day.open_offset, day.open_index)),
-        *(getattr(quotes, f"previous_{name}").tolist() for name in ("date", "ts", "offset", "index")),
-        strict=True,
-    )
-    plain = {
-        "price": day.close,
-        "event_ts": day.close_ts,
-        "day_open": day.open,
-        "day_high": day.high,
-        "day_low": day.low,
-        "partition": quotes.partition,
-        "offset": day.close_offset,
-        "index": day.close_index,
-        "received_ts": quotes.received_ts,
-        "append_ts": quotes.append_ts,
-    }
-    rows = zip(*(column.tolist() for column in plain.values()), strict=True)
-    sizes, closes = quotes.size.tolist(), quotes.previous_close.tolist()
-    encoded: dict[str, Fields] = {}
-    for place, (symbol_id, row, scale, more) in enumerate(
-        zip(quotes.symbol_id.tolist(), rows, scales, resume, strict=True)
-    ):
-        fields: Fields = dict(zip(plain, row, strict=True))
-        fields["trade_date"] = dates[place]
-        fields["session"] = SESSIONS[session[place]]
-        fields["day_volume"] = f"{to_decimal(day.volume[place], scale[1]):f}"
-        fields["resume"] = _encode((*more, scale[0])).decode()
-        if sizes[place] == sizes[place]:  # not NaN
-            fields["size"] = sizes[place]
-        if closes[place] == closes[place]:
-            fields["previous_close"] = closes[place]
-        encoded[names[symbol_id]] = fields
-    return encoded
+    place = (day.close_offset, day.close_index)
+    return (day.close, day.close_ts, quotes.size, *place, quotes.received_ts, quotes.append_ts)
+
+
+def _slow_columns(quotes: QuoteColumns, calendar: Calendar) -> tuple[np.ndarray[Any, Any], ...]:
+    day = quotes.day
+    session = calendar.sessions(day.close_ts // NANOS)
+    range_ = (day.open, day.high, day.low)
+    # None in place of NaN, which would not equal itself the next time.
+    previous_close = quotes.previous_close.astype(object)
+    previous_close[np.isnan(quotes.previous_close)] = None
+    return (*range_, quotes.partition, previous_close, session, quotes.trade_date)
+
+
+def _resume_columns(quotes: QuoteColumns) -> tuple[np.ndarray[Any, Any], ...]:
+    day = quotes.day
+    before = (quotes.previous_date, quotes.previous_ts, quotes.previous_offset, quotes.previous_index)
+    return (day.open_ts, day.open_offset, day.open_index, *before, day.price_scale)
+
+
+def _add_slow(fields: Fields, row: tuple[Any, ...]) -> None:
+    fields.update(zip(_SLOW, row, strict=False))  # what follows in the row is for `resume`
+    fields["session"] = SESSIONS[row[_SLOW.index("session")]]
+    fields["trade_date"] = date.fromordinal(_EPOCH_DAY + row[_SLOW.index("trade_date")]).isoformat()
+    fields["resume"] = _encode(row[len(_SLOW) :]).decode()
+    if fields["previous_close"] is None:
+        del fields["previous_close"]
 
 
 def decode_quotes(hashes: Mapping[str, Mapping[str, str]], ids: Mapping[str, int]) -> QuoteColumns:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from marketfeed.domain.quotes import DAY_S, QuoteBook
 from marketfeed.domain.sessions import calendar
 from marketfeed.domain.tape import TapeTrades
-from marketfeed.wire.redis_quotes import decode_quotes, encode_quotes, quotes_of_days
+from marketfeed.wire.redis_quotes import QuoteEncoder, decode_quotes, quotes_of_days
 
 NAMES = ("AAPL", "BINANCE:BTCUSDT", "MSFT")
 TRADES = st.lists(
@@ -41,7 +41,7 @@ def test_hashes_hold_all_that_a_writer_needs(rows: list[tuple[int, int, float, f
     """decode(encode) is the quotes: prices to the last bit, volumes as decimals, order keys, the day before."""
     book = book_of(rows)
     quotes = book.take(book.ids())
-    hashes = encode_quotes(quotes, NAMES, calendar("24x7"))
+    hashes = QuoteEncoder(calendar("24x7")).encode(quotes, NAMES)
     text = {symbol: {name: str(value) for name, value in fields.items()} for symbol, fields in hashes.items()}
     back = decode_quotes(text, {name: place for place, name in enumerate(NAMES)})
     for name in ("size", "previous_close", "previous_date", "previous_ts", "partition", "received_ts", "append_ts"):
@@ -67,7 +67,7 @@ def test_hashes_hold_all_that_a_writer_needs(rows: list[tuple[int, int, float, f
 def test_a_hash_reads_as_documented() -> None:
     """Field names and formats are what readers are promised."""
     book = book_of([(0, 20_000 * 86_400, 187.5, 3.25)])
-    fields = encode_quotes(book.take(book.ids()), NAMES, calendar("24x7"))["AAPL"]
+    fields = QuoteEncoder(calendar("24x7")).encode(book.take(book.ids()), NAMES)["AAPL"]
     assert fields.pop("resume")
     assert fields == {
         "price": 187.5, "event_ts": 20_000 * 86_400 * 10**9, "size": 3.25, "trade_date": "2024-10-04",
@@ -83,9 +83,24 @@ def test_quotes_are_made_of_stored_days() -> None:
     assert np.isnan(quotes.size).all()
     assert quotes.previous_close[1] == 4.5
     assert np.isnan(quotes.previous_close[0])
-    fields = encode_quotes(quotes, NAMES, calendar("24x7"))
+    fields = QuoteEncoder(calendar("24x7")).encode(quotes, NAMES)
     assert "size" not in fields["AAPL"]
     assert "previous_close" not in fields["AAPL"]
     with pytest.raises(KeyError):
         decode_quotes({"AAPL": {"price": "1"}}, {"AAPL": 0})
     assert len(decode_quotes({}, {})) == 0
+
+
+def test_slow_fields_are_sent_when_they_change() -> None:
+    """A second quote of the same range carries what a trade changes; a new high brings the rest along."""
+    encoder = QuoteEncoder(calendar("24x7"))
+    day_s = 20_000 * 86_400
+    book = book_of([(0, day_s - 5, 90.0, 1.0), (0, day_s, 100.0, 1.0), (0, day_s + 1, 120.0, 1.0)])
+    whole = encoder.encode(book.take(book.ids()), NAMES)["AAPL"]
+    again = encoder.encode(book.take(book.ids()), NAMES)["AAPL"]
+    assert set(whole) - set(again) == {
+        "day_open", "day_high", "day_low", "partition", "previous_close", "session", "trade_date", "resume",
+    }  # fmt: skip
+    assert {name: whole[name] for name in again} == again
+    higher = book_of([(0, day_s - 5, 90.0, 1.0), (0, day_s, 100.0, 1.0), (0, day_s + 1, 121.0, 1.0)])
+    assert encoder.encode(higher.take(higher.ids()), NAMES)["AAPL"]["day_high"] == 121.0
