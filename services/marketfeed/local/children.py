@@ -115,6 +115,7 @@ class Children:
     def __init__(self) -> None:
         self._children: list[Child] = []
         self._reaper: asyncio.subprocess.Process | None = None
+        self._held: tuple[int, ...] = ()
 
     async def __aenter__(self) -> Self:
         self._reaper = await asyncio.create_subprocess_exec(
@@ -124,6 +125,10 @@ class Children:
 
     async def __aexit__(self, *_: object) -> None:
         await asyncio.shield(self.stop_all())
+
+    def hold(self, descriptor: int) -> None:
+        """Let children started from now on keep this file open, so that a lock on it lasts until the last has ended."""
+        self._held = (*self._held, descriptor)
 
     @property
     def alive(self) -> list[Child]:
@@ -147,6 +152,7 @@ class Children:
                 env=dict(program.env) or None,
                 cwd=program.cwd,
                 start_new_session=True,
+                pass_fds=self._held,
             )
         if self._reaper is not None and self._reaper.stdin is not None:
             self._reaper.stdin.write(b"%d\n" % process.pid)

@@ -12,10 +12,12 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from marketfeed.domain.errors import SettingError
 from marketfeed.local import ports
@@ -27,6 +29,8 @@ from marketfeed.local.valkey import start_valkey
 from marketfeed.runtime.tasks import TaskKit
 
 VARIABLES = ("MARKETFEED_KAFKA", "MARKETFEED_REDIS", "MARKETFEED_POSTGRES")
+# How long the children of a killed run may take to end; the reaper kills them after 8 s.
+ENDING_S = 15.0
 _PORT_NAMES = ("kafka", "kafka_controller", "valkey", "postgres")
 
 
@@ -84,7 +88,7 @@ async def open_stack(
     if (addresses := existing(os.environ if env is None else env)) is not None:
         yield Stack(addresses, ())
         return
-    with _locked(state) as folder:
+    async with _locked(state, children, say) as folder:
         yield await _start(folder, children, say)
 
 
@@ -112,14 +116,47 @@ def _password(path: Path) -> str:
     return path.read_text().strip()
 
 
-@contextmanager
-def _locked(state: Path) -> Iterator[Path]:
-    state = state.absolute()  # the servers run in folders of their own
-    (state / "logs").mkdir(parents=True, exist_ok=True)
+@asynccontextmanager
+async def _locked(state: Path, children: Children, say: Say) -> AsyncIterator[Path]:
+    """The folder, locked for as long as a child lives, so that nothing of a killed run is still writing into it."""
+    state = _made(state)
+    deadline_s, told = time.monotonic() + ENDING_S, False
     with (state / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            problem = f"{state} is in use by another `marketfeed` process; stop that one or name another folder"
-            raise SettingError("--state-dir", problem) from None
+        while not _lock(file):
+            if _owner_lives(file) or time.monotonic() > deadline_s:
+                problem = f"{state} is in use by another `marketfeed` process; stop that one or name another folder"
+                raise SettingError("--state-dir", problem)
+            if not told:
+                say("waiting for the end of the last run's servers")
+                told = True
+            await asyncio.sleep(0.1)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        children.hold(file.fileno())
         yield state
+
+
+def _made(state: Path) -> Path:
+    folder = state.absolute()  # the servers run in folders of their own
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _owner_lives(file: IO[str]) -> bool:
+    file.seek(0)
+    try:
+        os.kill(int(file.read()), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
