@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from marketfeed.domain.errors import MarketfeedError
+from marketfeed.domain.errors import MarketfeedError, SettingError
 
 T = TypeVar("T")
 
@@ -54,13 +54,15 @@ async def retry(
 ) -> T:
     """Call `attempt` until it succeeds; expected errors are told to `on_failure` and waited out.
 
-    Raises the last error if `stopping` is set meanwhile.
+    Raises the last error if `stopping` is set meanwhile, and a SettingError at once: no pause mends a wrong setting.
     """
     jitter = random.Random()
     tries = 0
     while True:
         try:
             return await attempt()
+        except SettingError:
+            raise
         except MarketfeedError as error:
             if on_failure is not None:
                 on_failure(error, tries)

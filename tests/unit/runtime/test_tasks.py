@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from marketfeed.domain.errors import Unavailable
+from marketfeed.domain.errors import SettingError, Unavailable
 from marketfeed.runtime.tasks import TaskKit, backoff_s, retry, stopped_within
 
 
@@ -61,8 +61,13 @@ async def test_retry_repeats_expected_errors_only() -> None:
     async def bug() -> None:
         raise KeyError("bug")
 
+    async def wrong() -> None:
+        raise SettingError("--kafka", "is wrong; correct it")
+
     with pytest.raises(KeyError):
         await retry(bug)
+    with pytest.raises(SettingError):
+        await retry(wrong)
 
 
 async def test_retry_ends_when_the_service_stops() -> None:
