@@ -1,18 +1,16 @@
 """Tasks: every one has a name and a group, and a crash of one ends the service.
 
-`TaskKit` is asyncio's TaskGroup with names. Retrying is for expected errors only (`MarketfeedError`), always with
-jitter and a cap, so that a thousand clients of a dead server do not come back in step.
+`TaskKit` is asyncio's TaskGroup with names. A pause before another try always has jitter and a cap, so that a thousand
+clients of a dead server do not come back in step.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
-
-from marketfeed.domain.errors import MarketfeedError, SettingError
 
 T = TypeVar("T")
 
@@ -42,35 +40,6 @@ def backoff_s(attempt: int, base_s: float, cap_s: float, jitter: random.Random) 
     """Pause before try number `attempt` (0 is the first repeat): doubling, capped, half of it random."""
     ceiling = min(cap_s, base_s * 2.0 ** min(attempt, 32))
     return ceiling * (0.5 + 0.5 * jitter.random())
-
-
-async def retry(
-    attempt: Callable[[], Awaitable[T]],
-    *,
-    stopping: asyncio.Event | None = None,
-    base_s: float = 0.2,
-    cap_s: float = 5.0,
-    on_failure: Callable[[MarketfeedError, int], None] | None = None,
-) -> T:
-    """Call `attempt` until it succeeds; expected errors are told to `on_failure` and waited out.
-
-    Raises the last error if `stopping` is set meanwhile, and a SettingError at once: no pause mends a wrong setting.
-    """
-    jitter = random.Random()
-    tries = 0
-    while True:
-        try:
-            return await attempt()
-        except SettingError:
-            raise
-        except MarketfeedError as error:
-            if on_failure is not None:
-                on_failure(error, tries)
-            if stopping is not None and await stopped_within(stopping, backoff_s(tries, base_s, cap_s, jitter)):
-                raise
-            if stopping is None:
-                await asyncio.sleep(backoff_s(tries, base_s, cap_s, jitter))
-            tries += 1
 
 
 async def stopped_within(stopping: asyncio.Event, pause_s: float) -> bool:

@@ -5,8 +5,7 @@ import random
 
 import pytest
 
-from marketfeed.domain.errors import SettingError, Unavailable
-from marketfeed.runtime.tasks import TaskKit, backoff_s, retry, stopped_within
+from marketfeed.runtime.tasks import TaskKit, backoff_s, stopped_within
 
 
 async def test_tasks_carry_the_names_of_kit_and_part() -> None:
@@ -43,43 +42,6 @@ def test_backoff_doubles_up_to_its_cap_and_is_jittered() -> None:
         ceiling = min(5.0, 0.2 * 2**attempt)
         pause = backoff_s(attempt, 0.2, 5.0, jitter)
         assert ceiling / 2 <= pause <= ceiling
-
-
-async def test_retry_repeats_expected_errors_only() -> None:
-    """It goes on until success, telling each failure; a bug is not retried."""
-    told: list[int] = []
-    left = [Unavailable("kafka", "here", "down"), Unavailable("kafka", "here", "down")]
-
-    async def attempt() -> str:
-        if left:
-            raise left.pop()
-        return "done"
-
-    assert await retry(attempt, base_s=0.001, on_failure=lambda _, tries: told.append(tries)) == "done"
-    assert told == [0, 1]
-
-    async def bug() -> None:
-        raise KeyError("bug")
-
-    async def wrong() -> None:
-        raise SettingError("--kafka", "is wrong; correct it")
-
-    with pytest.raises(KeyError):
-        await retry(bug)
-    with pytest.raises(SettingError):
-        await retry(wrong)
-
-
-async def test_retry_ends_when_the_service_stops() -> None:
-    """A stopping service gets the last error at once instead of another pause."""
-    stopping = asyncio.Event()
-    stopping.set()
-
-    async def attempt() -> None:
-        raise Unavailable("kafka", "here", "down")
-
-    with pytest.raises(Unavailable):
-        await retry(attempt, stopping=stopping, base_s=60.0, cap_s=60.0)
 
 
 async def test_stopped_within_tells_which_came_first() -> None:
