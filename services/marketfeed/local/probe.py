@@ -31,15 +31,27 @@ INTERVAL_MS = 50
 _LATE_DIGITS = ("3", "7")
 
 
+# The way of a trade, and where each part of it begins and ends.
+WHOLE = "tick to client"
+HOPS = ("feed to ingest", "ingest to log", "log to server's write", "write to client")
+
+
+class Hop(msgspec.Struct):
+    """Quantiles of one part of the way, milliseconds; None without a sample."""
+
+    name: str
+    p50_ms: float | None
+    p99_ms: float | None
+    max_ms: float | None
+
+
 class Latency(msgspec.Struct):
-    """What the clients saw: latencies in milliseconds over `samples` quotes after the warm-up."""
+    """What the clients saw in `samples` quotes after the warm-up: the whole way first, then its parts."""
 
     clients: int
     symbols: int
     samples: int
-    p50_ms: float | None
-    p99_ms: float | None
-    max_ms: float | None
+    hops: list[Hop]
     reconnects: int
     away_s_max: float
 
@@ -54,9 +66,9 @@ class Samples:
     """Latencies of all clients of this process, nanoseconds."""
 
     warm_until_s: float
-    latency_ns: array[int] = field(default_factory=lambda: array("q"))
     reconnects: int = 0
     away_s_max: float = 0.0
+    _spans: dict[str, array[int]] = field(default_factory=lambda: {name: array("q") for name in (WHOLE, *HOPS)})
     _newest: dict[str, int] = field(default_factory=dict)
 
     def take(self, quote: QuoteOut, now_ns: int, now_s: float) -> None:
@@ -65,14 +77,27 @@ class Samples:
         if event_ts <= self._newest.get(quote.symbol, 0):
             return
         self._newest[quote.symbol] = event_ts
-        if now_s >= self.warm_until_s and not is_late_on_purpose(quote.size):
-            self.latency_ns.append(now_ns - event_ts)
+        if now_s < self.warm_until_s or is_late_on_purpose(quote.size):
+            return
+        self._spans[WHOLE].append(now_ns - event_ts)
+        stamps = quote.stamps
+        if stamps.received_ts is not None and stamps.logged_ts is not None:
+            instants = (event_ts, int(stamps.received_ts), int(stamps.logged_ts), int(stamps.sent_ts), now_ns)
+            for name, begin, end in zip(HOPS, instants, instants[1:], strict=False):
+                self._spans[name].append(end - begin)
 
     def summary(self, clients: int, symbols: int) -> Latency:
         """The quantiles."""
-        ms = np.frombuffer(self.latency_ns, np.int64) / 1e6 if self.latency_ns else np.zeros(0)
-        p50, p99, top = (float(np.quantile(ms, q)) for q in (0.5, 0.99, 1.0)) if ms.size else (None, None, None)
-        return Latency(clients, symbols, ms.size, p50, p99, top, self.reconnects, self.away_s_max)
+        hops = [_hop(name, span) for name, span in self._spans.items()]
+        return Latency(clients, symbols, len(self._spans[WHOLE]), hops, self.reconnects, self.away_s_max)
+
+
+def _hop(name: str, span_ns: array[int]) -> Hop:
+    if not span_ns:
+        return Hop(name, None, None, None)
+    ms = np.frombuffer(span_ns, np.int64) / 1e6
+    p50, p99, top = (float(np.quantile(ms, q)) for q in (0.5, 0.99, 1.0))
+    return Hop(name, p50, p99, top)
 
 
 async def follow(stream: Stream, samples: Samples) -> None:

@@ -122,17 +122,16 @@ def cpu_table(rows: Sequence[Row], wall_s: float) -> Table:
 
 
 def latency_table(latency: Latency) -> Table:
-    """Tick-to-client latency as our own WebSocket clients saw it."""
-    table = Table(title="tick-to-client latency, 50 ms conflation", title_justify="left")
-    for name in ("clients", "symbols", "quotes", "p50", "p99", "max", "reconnects"):
+    """Tick-to-client latency as our own WebSocket clients saw it, the whole and its parts."""
+    seen = f"{latency.samples:,} quotes of {latency.symbols} symbols, {latency.clients} clients"
+    again = f", {latency.reconnects} reconnects" if latency.reconnects else ""
+    table = Table(title=f"latency at 50 ms conflation: {seen}{again}", title_justify="left")
+    table.add_column("part of the way")
+    for name in ("p50", "p99", "max"):
         table.add_column(name, justify="right")
-    table.add_row(
-        str(latency.clients),
-        str(latency.symbols),
-        str(latency.samples),
-        *(_ms(value) for value in (latency.p50_ms, latency.p99_ms, latency.max_ms)),
-        str(latency.reconnects),
-    )
+    for i, hop in enumerate(latency.hops):
+        figures = (_ms(value) for value in (hop.p50_ms, hop.p99_ms, hop.max_ms))
+        table.add_row(hop.name, *figures, style="bold" if i == 0 else "")
     return table
 
 

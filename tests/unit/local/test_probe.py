@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from marketfeed.local.probe import Samples, is_late_on_purpose
-from marketfeed.wire.websocket import QuoteOut
+from marketfeed.local.probe import HOPS, WHOLE, Hop, Samples, is_late_on_purpose
+from marketfeed.wire.websocket import QuoteOut, Stamps
 
 MS = 1_000_000
 
@@ -42,10 +42,21 @@ def test_only_news_after_the_warm_up_counts() -> None:
     samples.take(quote("B", 2100), 2140 * MS, 10.3)
     found = samples.summary(clients=1, symbols=2)
     assert found.samples == 2
-    assert found.p50_ms == 50.0
-    assert found.max_ms == 60.0
+    assert found.hops[0] == Hop(WHOLE, 50.0, found.hops[0].p99_ms, 60.0)
+    assert [hop.p50_ms for hop in found.hops[1:]] == [None] * len(HOPS)
+
+
+def test_the_parts_of_the_way_add_up() -> None:
+    """With all stamps there, each hop has its time."""
+    samples = Samples(warm_until_s=0.0)
+    one = quote("A", 1000)
+    one.stamps = Stamps(str(1000 * MS), str(1003 * MS), str(1010 * MS), str(1040 * MS))
+    samples.take(one, 1041 * MS, 1.0)
+    whole, *parts = (hop.p50_ms for hop in samples.summary(1, 1).hops)
+    assert whole == 41.0
+    assert parts == [3.0, 7.0, 30.0, 1.0]
 
 
 def test_nothing_seen_is_no_latency() -> None:
     """Without a sample there are no figures, not zeros."""
-    assert Samples(0.0).summary(1, 1).p99_ms is None
+    assert Samples(0.0).summary(1, 1).hops[0].p99_ms is None

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from marketfeed.local.probe import Latency
+from marketfeed.local.probe import Hop, Latency
 from marketfeed.local.proof import not_stored, read_latency, used_since
 from marketfeed.local.status import Row
 from marketfeed.local.usage import Usage
@@ -47,6 +47,6 @@ def test_a_probe_that_wrote_nothing_gives_no_latency(tmp_path: Path) -> None:
     assert read_latency(tmp_path / "no") is None
     (tmp_path / "half").write_text("{")
     assert read_latency(tmp_path / "half") is None
-    latency = Latency(1, 1, 1, 1.0, 1.0, 1.0, 0, 0.0)
+    latency = Latency(1, 1, 1, [Hop("all", 1.0, 1.0, 1.0)], 0, 0.0)
     (tmp_path / "all").write_bytes(msgspec.json.encode(latency))
     assert read_latency(tmp_path / "all") == latency

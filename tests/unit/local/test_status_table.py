@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from marketfeed.local.probe import Latency
+from marketfeed.local.probe import Hop, Latency
 from marketfeed.local.status import Row
 from marketfeed.local.status_table import StatusView, cpu_table, latency_table, status_line
 from marketfeed.local.usage import Usage
@@ -41,7 +41,7 @@ def test_a_terminal_gets_one_table_that_is_redrawn() -> None:
 def test_tables_of_the_end() -> None:
     """CPU per process with its sum, and the latency or a dash where there was none."""
     out = io.StringIO()
-    latency = Latency(2, 50, 1000, 61.25, 98.0, None, 1, 0.5)
+    latency = Latency(2, 50, 1000, [Hop("tick to client", 61.25, 98.0, None)], 1, 0.5)
     console = Console(file=out, width=160)
     StatusView(console).result(cpu_table(ROWS, 10.0), latency_table(latency))
     text = out.getvalue()
