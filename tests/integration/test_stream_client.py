@@ -7,8 +7,9 @@ import pytest
 from marketfeed.adapters.websocket_server import Connection, HttpServer, Refuse, Request, Response
 from marketfeed.client.http import HttpClient
 from marketfeed.client.stream import Reconnected, Stream, decode
+from marketfeed.domain.client_session import CHANNELS, Auth, Subscribe
 from marketfeed.domain.errors import ClientError, Unavailable
-from marketfeed.wire.websocket import Conflated
+from marketfeed.wire.websocket import Conflated, decode_command
 
 CONFLATED = '{"type":"conflated","count":1,"max_age_ms":2}'
 
@@ -49,6 +50,26 @@ async def test_subscribes_again_after_a_lost_connection() -> None:
     assert len(received) == 2
     assert received[0] == received[1]
     assert '"symbols":["AAPL"]' in received[0]
+
+
+async def test_the_token_is_a_message_that_the_server_understands() -> None:
+    """`auth` comes first and as text, like every message of the protocol."""
+    server = HttpServer("127.0.0.1", 0)
+    commands: list[object] = []
+
+    async def on_connect(connection: Connection, request: Request) -> None:
+        async for message in connection.messages():
+            commands.append(decode_command(message))
+            if len(commands) == 2:
+                connection.send_text(CONFLATED)
+
+    server.websocket("/v1/stream", on_connect)
+    await server.start()
+    try:
+        await take(Stream(f"ws://127.0.0.1:{server.port}/v1/stream", ["A"], token="x"), 1)
+    finally:
+        await server.close()
+    assert commands == [Auth(0, "x"), Subscribe(1, ("A",), CHANNELS, None, None, True)]
 
 
 async def test_a_goodbye_for_good_is_an_error() -> None:

@@ -87,9 +87,13 @@ class Stream:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise self._lost(str(error) or "no answer to the handshake") from error
         async with socket:
-            if self._token is not None:
-                await socket.send_bytes(encode(AuthIn(self._token, id=0)))
-            await socket.send_str(encode(self._subscribe).decode())
+            try:
+                async with asyncio.timeout(CONNECT_S):
+                    if self._token is not None:
+                        await socket.send_str(encode(AuthIn(self._token, id=0)).decode())
+                    await socket.send_str(encode(self._subscribe).decode())
+            except (OSError, TimeoutError) as error:
+                raise self._lost(str(error) or "the server takes no messages") from error
             while True:
                 try:
                     frame = await socket.receive(timeout=SILENCE_S)
