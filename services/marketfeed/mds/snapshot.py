@@ -72,24 +72,29 @@ class Snapshots:
         Raises Unavailable when the log is replaced meanwhile.
         """
         key = (symbol, from_s, to_s, rows_max)
+        self._forget_old()
         shared = self._reading.get(key)
-        if shared is not None and time.monotonic() - shared[0] < SHARE_S:
+        if shared is not None:
             return await asyncio.shield(shared[1])
         future: asyncio.Future[History] = asyncio.get_running_loop().create_future()
-        self._reading[key] = (time.monotonic(), future)
+        entry = self._reading[key] = (time.monotonic(), future)
         try:
             found = await self._read(*key)
         except BaseException as error:
-            self._reading.pop(key, None)
+            if self._reading.get(key) is entry:
+                del self._reading[key]
             # Whoever shares this read tries again as if the store were away; the error itself goes to our caller.
             future.set_exception(Unavailable("history", symbol, repr(error)))
             future.exception()
             raise
         future.set_result(found)
-        if len(self._reading) > 1000:
-            fresh = time.monotonic() - SHARE_S
-            self._reading = {k: entry for k, entry in self._reading.items() if entry[0] > fresh}
         return found
+
+    def _forget_old(self) -> None:
+        """Reads begun too long ago to be shared; a dictionary keeps the order in which they began."""
+        horizon_s = time.monotonic() - SHARE_S
+        while self._reading and self._reading[oldest := next(iter(self._reading))][0] <= horizon_s:
+            del self._reading[oldest]
 
     def join(self, symbol: str, from_s: int, history: History) -> BarColumns:
         """History overlaid with what is held now: the symbol's bars from `from_s` on as of this instant."""

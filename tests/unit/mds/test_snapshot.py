@@ -174,3 +174,14 @@ async def test_a_log_replaced_meanwhile_ends_the_wait(market: Any, store: Any, c
     market.restart()
     with pytest.raises(Unavailable, match="replaced"):
         await reading
+
+
+async def test_shared_reads_are_forgotten(market: Any, store: Any, cache: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read that is too old to be shared is not kept: requests for ever new spans cost no memory."""
+    monkeypatch.setattr(snapshot_module, "SHARE_S", 0.0)
+    fill(market, 3)
+    store.upto = len(market.log.records)
+    taken = snapshots(market, store, cache)
+    for from_s in range(20):
+        await taken.history("A", from_s)
+    assert len(taken._reading) <= 1
