@@ -195,7 +195,7 @@ class LiveState:
         return bool(self._price[symbol_id])
 
     def source(self, symbol_id: int, now_s: float, now_ns: int) -> SourceState:
-        """Where the symbol stands; the same object as long as nothing changes."""
+        """Where the symbol stands; the same object as long as nothing changes. A change is announced, whoever asks."""
         source, reason = self._judge(symbol_id, now_s)
         halt = self._halts.get(symbol_id)
         trading = "trading" if halt is None else halt.status
@@ -203,6 +203,8 @@ class LiveState:
         if before is not None and (before.source, before.trading) == (source, trading):
             return before
         found = self._sources[symbol_id] = SourceState(source, trading, now_ns, reason or (halt.reason if halt else ""))
+        if before is not None:
+            self.announce(symbol_id, found)
         return found
 
     # --- what happens ------------------------------------------------------------------------------------------------
@@ -247,12 +249,9 @@ class LiveState:
         self._news.append((symbol_id, news))
 
     def judge_sources(self, symbol_ids: Iterable[int], now_s: float, now_ns: int) -> None:
-        """Announce every change of source or trading status among these symbols."""
+        """Notice, and so announce, every change of source or trading status among these symbols."""
         for symbol_id in symbol_ids:
-            before = self._sources.get(symbol_id)
-            found = self.source(symbol_id, now_s, now_ns)
-            if before is not None and found is not before:
-                self.announce(symbol_id, found)
+            self.source(symbol_id, now_s, now_ns)
 
     def adopt_older(self, bars: BarColumns, stored: Mapping[int, int]) -> None:
         """Take in bars read back from the store at `stored` (next offset by partition), in place of orphans.

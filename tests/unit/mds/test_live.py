@@ -78,6 +78,19 @@ def test_a_symbol_goes_down_stale_and_live_again(market: Any) -> None:
     assert "cannot read the log" in state.source(a, later, 5).reason
 
 
+def test_whoever_looks_at_a_status_first_takes_it_from_nobody(market: Any) -> None:
+    """A request that notices a change before the house-keeping does, does not keep it from the subscribers."""
+    state = fresh()
+    market.log.own("A")
+    state.apply(market.log.records, 100.0)
+    a = state.symbols.id("A")
+    assert state.source(a, 100.0, 1).source == "live"
+    assert state.source(a, 101.0 + DOWN_AFTER_S, 2).source == "down"
+    state.judge_sources([a], 101.0 + DOWN_AFTER_S, 3)
+    state.commit(107.0)
+    assert [n.source for _, n in state.log.since(0).news if isinstance(n, SourceState)] == ["down"]
+
+
 def test_gaps_and_halts_are_news(market: Any) -> None:
     """A gap is told to its symbols; a halt is a status until trading is back."""
     state = market.hub.state
