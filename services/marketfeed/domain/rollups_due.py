@@ -128,7 +128,7 @@ class RollupsDue:
         before = np.zeros(len(reached_s), np.int64)
         before[: len(self._settled_s)] = self._settled_s[: len(reached_s)]
         # Without a watermark before, all bars were OPEN: those of the last days are enough to look at.
-        before = np.maximum(before, reached_s - FIRST_SETTLE_S)
+        before = np.where(before > 0, before, reached_s - FIRST_SETTLE_S)
         self._settled_s = reached_s.copy()
         settled = []
         for interval in ("1s", *COARSER):

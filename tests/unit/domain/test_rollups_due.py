@@ -99,3 +99,13 @@ def test_states_settle_up_to_the_watermark_without_a_hole(steps: list[int], phas
             length_s = {"1s": 1, "1m": 60, "1h": 3600, "1d": 86_400}[settled.interval]
             assert settled.final_s[0] + 900 <= watermark_s + length_s - 1
             assert settled.interval == "1s" or settled.closed_s[0] + 1 <= watermark_s
+
+
+def test_states_settle_after_days_without_a_watermark() -> None:
+    """A feed that was away for a week makes the bars before it FINAL when it comes back, as one that stayed does."""
+    due = books()
+    due.load_watermarks(np.array([T0_S]))
+    back_s = T0_S + 7 * 86_400
+    ranges = {settled.interval: settled for settled in due.crossed(np.array([back_s]), np.array([0]))}
+    assert all(int(settled.from_s[0]) <= T0_S - 900 for settled in ranges.values())
+    assert all(int(settled.final_s[0]) > T0_S for settled in ranges.values())
