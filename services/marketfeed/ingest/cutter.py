@@ -77,12 +77,11 @@ class Cutter:
         return found
 
     def cut(self, trades: TradeColumns, received_ts: int) -> tuple[list[tuple[int, TradesRecord]], TradeColumns | None]:
-        """([(partition, record)], the trades of parked symbols or None), each in order of arrival.
-
-        The batch's dictionary has to be the symbol table's (`SymbolTable.names()`): index = id.
-        """
+        """([(partition, record)], the trades of parked symbols or None), each in order of arrival."""
+        # By name: a batch out of which trades were taken has a dictionary of its own, in which an index is no id.
+        ids = self._symbols.ids(trades.symbols)
         self._grow()
-        lanes = self._lane_of[trades.symbol_index]
+        lanes = self._lane_of[ids][trades.symbol_index]
         order = np.argsort(lanes, kind="stable")
         ordered = lanes[order]
         trades = _reordered(trades, order)

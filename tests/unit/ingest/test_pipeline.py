@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from marketfeed.domain.log import Gap, TradesRecord, Watermark
+from marketfeed.domain.partitions import partition_of
 from marketfeed.domain.trades import NANOS, SymbolTable
 from marketfeed.ingest.buffer import StandbyBuffer
 from marketfeed.ingest.cutter import Cutter
@@ -203,3 +204,17 @@ def test_a_large_flush_does_not_wait_for_its_time(line: Line) -> None:
         line.pipeline.on_frame(line.frame(*(("A", number * 100 + i + 1.0, i) for i in range(60))), time.time_ns())
     assert line.pipeline.received >= 1200
     assert line.pipeline.received_ts
+
+
+def test_what_is_left_of_a_flush_after_a_repeat_goes_to_its_own_partition(line: Line) -> None:
+    """A repeat that takes the last trade of a symbol out of a flush must not shift the symbols of the others."""
+    line.cutter.publish(SYMBOLS, 3)
+    line.feed(("A", 1, 0), ("B", 2, 0), ("C", 3, 0))
+    line.pipeline.on_lost("test")
+    line.pipeline.on_open()
+    line.feed(("A", 1, 0), ("B", 2, 0), ("C", 4, 1), ("D", 5, 1))
+    assert line.prices() == [1, 2, 3, 4, 5]
+    for partition in range(PARTITIONS):
+        for body in line.broker.bodies(partition):
+            if isinstance(body, TradesRecord):
+                assert {partition_of(symbol, PARTITIONS) for symbol in body.trades.symbols} == {partition}
