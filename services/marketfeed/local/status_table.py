@@ -125,7 +125,7 @@ def latency_table(latency: Latency) -> Table:
     """Tick-to-client latency as our own WebSocket clients saw it, the whole and its parts."""
     seen = f"{latency.samples:,} quotes of {latency.symbols} symbols, {latency.clients} clients"
     again = f", {latency.reconnects} reconnects" if latency.reconnects else ""
-    table = Table(title=f"latency at 50 ms conflation: {seen}{again}", title_justify="left")
+    table = Table(title="latency, 50 ms conflation", title_justify="left", caption=f"{seen}{again}")
     table.add_column("part of the way")
     for name in ("p50", "p99", "max"):
         table.add_column(name, justify="right")
