@@ -273,7 +273,10 @@ class HttpServer:
             heartbeat=route.ping_interval_s,
             max_msg_size=route.message_bytes_max,
         )
-        await ws.prepare(request)
+        try:
+            await ws.prepare(request)
+        except ConnectionError:
+            return web.Response(status=400)  # Gone before the handshake's answer: nobody will read this one either.
         transport = request.transport
         if transport is None:
             return ws

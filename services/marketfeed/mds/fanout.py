@@ -97,6 +97,8 @@ class Fanout:
         self._tick_ms = tick_ms
         self._on_goodbye = on_goodbye
         self._turn = 0
+        # Counted here and told once a turn: a metric's own counter costs as much as the rest of a write's Python.
+        self._writes = self._bytes = 0
         self._seen_before = 0
         self._slots = max(1, heartbeat_ms // tick_ms)
         self._next_slot = 0
@@ -185,6 +187,9 @@ class Fanout:
             self._heartbeat(client, now_s)
         self._seen_before = self._source.log.version
         self._forget()
+        metrics.WRITES.inc(self._writes)
+        metrics.SENT_BYTES.inc(self._bytes)
+        self._writes = self._bytes = 0
 
     def serve(self, client: Client, now_s: float) -> bool:
         """Give a client what is new to it, if it takes data; says whether it has seen everything now."""
@@ -205,8 +210,8 @@ class Fanout:
     def write(self, client: Client, data: bytes) -> None:
         """Write frames to a client and count them."""
         client.outlet.send_frames(data)
-        metrics.WRITES.inc()
-        metrics.SENT_BYTES.inc(len(data))
+        self._writes += 1
+        self._bytes += len(data)
 
     def catch_up(self, symbol_id: int, channels: tuple[str, ...], since: int) -> bytes:
         """The frames of one symbol that are new since a version: what a snapshot taken then does not hold."""

@@ -33,6 +33,8 @@ POLL_RECORDS = 64
 POLL_TIMEOUT_S = 0.25
 HOUSE_PAUSE_S = 1.0
 READ_BACK_MAX = 100
+# Of the time a turn of the fan-out took, what must pass until the next one.
+BREATH = 0.33
 PREVIOUS_PAUSE_S = 10.0
 PREVIOUS_MAX = 50
 
@@ -128,20 +130,23 @@ class Follower:
 
 
 async def fan_out(hub: Hub, tick_ms: int, stopping: asyncio.Event) -> None:
-    """A turn every `tick_ms`. One that comes late is not made up for: the next one carries its changes."""
+    """A turn every `tick_ms`. One that comes late is not made up for: the next one carries its changes.
+
+    However long turns take, between two of them there is `BREATH` of a turn's time for everything else: reading the
+    log, newcomers, answers.
+    """
     tick_s = tick_ms / 1000
     due_s = time.monotonic()
+    took_s = 0.0
     while not stopping.is_set():
-        due_s += tick_s
-        pause_s = due_s - time.monotonic()
-        if pause_s > 0:
-            await asyncio.sleep(pause_s)
-        else:
-            due_s -= pause_s
-            await asyncio.sleep(0)
-        metrics.TICK_LATE_S.observe(max(0.0, time.monotonic() - due_s))
+        now_s = time.monotonic()
+        due_s = max(due_s + tick_s, now_s + BREATH * took_s)
+        await asyncio.sleep(due_s - now_s)
+        started_s = time.monotonic()
+        metrics.TICK_LATE_S.observe(max(0.0, started_s - due_s))
         if hub.serving:
             hub.tick()
+        took_s = time.monotonic() - started_s
 
 
 @dataclass(slots=True, kw_only=True)
