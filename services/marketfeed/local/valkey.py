@@ -12,6 +12,8 @@ import platform
 import shutil
 from pathlib import Path
 
+import psutil
+
 from marketfeed.domain.errors import Unavailable
 from marketfeed.local.children import Child, Children, Program
 from marketfeed.local.handshake import redis_answers, wait_until_answers
@@ -19,7 +21,9 @@ from marketfeed.local.ports import HOST
 from marketfeed.local.readiness import until_ready
 
 START_S = 15.0
-MEMORY_MB_MAX = 2048
+# The arrays of a symbol take 58 kB an hour for 48 hours, so thousands of symbols fill whatever there is: the bound is for
+# the machine's sake.
+MEMORY_SHARE_MAX = 0.5
 
 
 def server_binary() -> Path:
@@ -47,7 +51,7 @@ def configuration(folder: Path, port: int, password: str) -> str:
             'save ""',
             "appendonly no",
             "maxmemory-policy noeviction",
-            f"maxmemory {MEMORY_MB_MAX}mb",
+            f"maxmemory {int(psutil.virtual_memory().total * MEMORY_SHARE_MAX)}",
             "io-threads 1",
             "tcp-keepalive 60",
             "",
