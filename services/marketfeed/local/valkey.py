@@ -21,7 +21,7 @@ from marketfeed.local.ports import HOST
 from marketfeed.local.readiness import until_ready
 
 START_S = 15.0
-# The arrays of a symbol take 58 kB an hour for 48 hours, so thousands of symbols fill whatever there is: the bound is for
+# The arrays of a symbol take 58 kB an hour for 48 hours, so thousands of symbols fill any machine: the bound is for
 # the machine's sake.
 MEMORY_SHARE_MAX = 0.5
 
