@@ -7,6 +7,10 @@ CREATE TABLE log (
     UNIQUE (feed, topic_id)
 );
 
+-- Raw trades stored so far belong to the log that their feed has now: its number is the feed's.
+INSERT INTO log (log_id, feed, topic_id) OVERRIDING SYSTEM VALUE
+SELECT f.feed_id, f.feed, coalesce((SELECT min(c.topic_id) FROM checkpoint c WHERE c.feed = f.feed), '') FROM feed f;
+SELECT setval(pg_get_serial_sequence('log', 'log_id'), coalesce((SELECT max(log_id) FROM log), 0) + 1, false);
 ALTER TABLE trade RENAME COLUMN feed_id TO log_id;
 DROP TABLE feed;
 
