@@ -99,8 +99,9 @@ class _Loss:
 
 @dataclass(slots=True)
 class _Drained:
-    """A record that was read from the spool and sent."""
+    """A record that was read from the spool and sent: its bytes, and whether they are in the log."""
 
+    value: bytes
     logged: bool = False
 
 
@@ -177,7 +178,7 @@ class Sender:
         while self._spool.records_waiting and self._memory_has(0):
             record = self._spool.read()
             on_logged = self._spooled.popleft()
-            mark = _Drained()
+            mark = _Drained(record.value if record is not None else b"")
             self._draining.append(mark)
             if record is None:  # Damaged on disk meanwhile; the spool has counted it.
                 self._drained(mark, None, -1)
@@ -188,13 +189,21 @@ class Sender:
             self._confess(partition)
 
     def keep_unacknowledged(self) -> int:
-        """At the end: write the trades that Kafka has not acknowledged to the spool; returns the records that fit."""
-        kept = 0
+        """At the end: write the trades that Kafka has not acknowledged to the spool; returns the records that fit.
+
+        What is being drained is still there. What was sent before any of it goes before it, in the order of sending.
+        """
+        drained = {id(mark.value) for mark in self._draining}
+        older: list[SpooledRecord] = []
+        newer: list[SpooledRecord] = []
+        into = older if drained or self._spool.records_waiting else newer
         for sent in self.producer.unacknowledged():
             headers = {name: str(value) for name, value in sent.headers}
-            if sent.topic == self._topic and headers.get(KIND_HEADER) == "trades":
-                kept += self._spool.append(SpooledRecord(sent.partition, headers, sent.value, 0))
-        return kept
+            if id(sent.value) in drained:
+                into = newer
+            elif sent.topic == self._topic and headers.get(KIND_HEADER) == "trades":
+                into.append(SpooledRecord(sent.partition, headers, sent.value, 0))
+        return self._spool.keep_first(older) + sum(map(self._spool.append, newer))
 
     async def close_retired(self) -> None:
         """Let failed producers go; they hold threads."""

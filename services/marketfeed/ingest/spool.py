@@ -22,7 +22,7 @@ import os
 import struct
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedReader, FileIO
 from pathlib import Path
@@ -90,6 +90,7 @@ class Spool:
         self._torn: set[Path] = set()
         self._write_fd = -1
         self._unsynced = False
+        self._full: deque[tuple[int, bool]] = deque()  # files that `sync` has to (sync and) close
         self._reader: BufferedReader[FileIO] | None = None
         self._read_segment = 0  # position in _segments of the next record to read
         self._read_in_segment = 0  # records of that segment already read
@@ -101,6 +102,8 @@ class Spool:
         self._lock_fd = _locked(folder)
         self._next_number = 0
         self._find_leftover()
+        self._first_number = self._next_number  # kept free for `keep_first`
+        self._next_number += 1
 
     @property
     def bytes_total(self) -> int:
@@ -109,14 +112,13 @@ class Spool:
 
     def append(self, record: SpooledRecord) -> bool:
         """Write a record at the end; False if it does not fit or the disk refuses it (nothing of it stays then)."""
-        meta = _encode_meta(_Meta(record.partition, record.trades, record.headers))
-        body = struct.pack("<I", len(meta)) + meta + record.value
-        size = _HEAD.size + len(body)
-        if self.bytes_total + size > self._bytes_max or len(body) > _RECORD_BYTES_MAX:
+        framed = _framed(record)
+        size = len(framed)
+        if not self._fits(size):
             return False
         try:
             segment = self._segment_for(size)
-            _write_all(self._write_fd, _HEAD.pack(len(body), zlib.crc32(body)) + body)
+            _write_all(self._write_fd, framed)
             if self._fsync == "always":
                 os.fdatasync(self._write_fd)
         except OSError:
@@ -130,8 +132,33 @@ class Spool:
         self._unsynced = True
         return True
 
+    def keep_first(self, records: Sequence[SpooledRecord]) -> int:
+        """For the next run: write records that are older than all appended ones, to be read before them.
+
+        Called once, before `close`; they are not handed out by `read`. Returns how many fit.
+        """
+        if not records:
+            return 0
+        kept = 0
+        try:
+            with self._path(self._first_number).open("xb", buffering=0) as file:
+                for framed in map(_framed, records):
+                    if not self._fits(len(framed)):
+                        break
+                    _write_all(file.fileno(), framed)
+                    self.bytes_used += len(framed)
+                    kept += 1
+                if self._fsync != "never":
+                    os.fdatasync(file.fileno())
+        except OSError:
+            self.write_errors += 1
+        return kept
+
     def read(self) -> SpooledRecord | None:
-        """The next record in order, None when all have been read. It stays on disk until it is acknowledged."""
+        """The next record in order; it stays on disk until it is acknowledged.
+
+        None when all have been read, or for a record that the disk has damaged since: it is counted in `damaged`.
+        """
         if not self.records_waiting:
             return None
         while self._read_in_segment >= self._segments[self._read_segment].records:
@@ -146,7 +173,6 @@ class Spool:
         self.records_waiting -= 1
         if record is None:  # The disk changed under us: what it lost is counted, the queue goes on.
             self.damaged += 1
-            return self.read()
         return record
 
     def acknowledged(self, records: int) -> None:
@@ -187,18 +213,21 @@ class Spool:
 
     def sync(self) -> None:
         """Bring what was appended to the disk itself; for the `interval` policy. May be called from another thread."""
+        with contextlib.suppress(IndexError):  # when another thread was quicker
+            while self._full:
+                fd, keep = self._full.popleft()
+                if keep:
+                    _sync(fd)
+                os.close(fd)
         if self._unsynced and self._write_fd >= 0:
             self._unsynced = False
-            # The segment may have been closed meanwhile by the owner; closing does not lose what was written.
-            with contextlib.suppress(OSError):
-                os.fdatasync(self._write_fd)
+            _sync(self._write_fd)
 
     def close(self) -> None:
         """Sync, close and give the folder free. Records that are not acknowledged stay for the next run."""
-        if self._fsync != "never":
-            self.sync()
         self._close_reader()
         self._close_writer()
+        self.sync()
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
@@ -219,12 +248,18 @@ class Spool:
         if last is not None and self._write_fd >= 0 and last.bytes + size <= self._segment_bytes:
             return last
         self._close_writer()
-        path = self._folder / f"{self._next_number:012d}{_SUFFIX}"
+        path = self._path(self._next_number)
         self._write_fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         self._next_number += 1
         segment = _Segment(path)
         self._segments.append(segment)
         return segment
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:012d}{_SUFFIX}"
+
+    def _fits(self, size: int) -> bool:
+        return self.bytes_total + size <= self._bytes_max and size <= _RECORD_BYTES_MAX
 
     def _undo_partial_write(self) -> None:
         """After a failed write: cut the segment back to whole records; if even that fails, leave it and go on anew."""
@@ -238,7 +273,7 @@ class Spool:
     def _reclaim(self) -> None:
         """When everything is acknowledged start from nothing, so that an idle spool takes no space."""
         if len(self._segments) == 1 and self._segments[0].acknowledged == self._segments[0].records:
-            self._close_writer()
+            self._close_writer(keep=False)
             self._drop_first()
 
     def _drop_first(self) -> None:
@@ -256,12 +291,16 @@ class Spool:
             self._reader.close()
             self._reader = None
 
-    def _close_writer(self) -> None:
-        if self._write_fd >= 0:
-            if self._fsync != "never":
-                self.sync()
+    def _close_writer(self, *, keep: bool = True) -> None:
+        """Leave the segment; what has to be forced to disk first is left to `sync`, as that may take long."""
+        if self._write_fd < 0:
+            return
+        if self._fsync == "interval":
+            self._full.append((self._write_fd, keep))
+        else:
             os.close(self._write_fd)
-            self._write_fd = -1
+        self._write_fd = -1
+        self._unsynced = False
 
 
 def _locked(folder: Path) -> int:
@@ -278,6 +317,18 @@ def _locked(folder: Path) -> int:
             "--spool-dir", f"{folder} is used by another ingest; stop it or choose another folder"
         ) from error
     return fd
+
+
+def _sync(fd: int) -> None:
+    """A disk that refuses costs nothing but this safety against power cuts."""
+    with contextlib.suppress(OSError):
+        os.fdatasync(fd)
+
+
+def _framed(record: SpooledRecord) -> bytes:
+    meta = _encode_meta(_Meta(record.partition, record.trades, record.headers))
+    body = struct.pack("<I", len(meta)) + meta + record.value
+    return _HEAD.pack(len(body), zlib.crc32(body)) + body
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -146,3 +146,40 @@ def test_what_is_left_at_the_end_goes_to_the_spool(new_broker: Callable[[], Any]
     assert isinstance(body, TradesRecord)
     assert (left.partition, body.first_seq, len(body.trades)) == (1, 0, 3)
     again.close()
+
+
+def test_what_was_being_drained_at_the_end_is_in_the_spool_once(new_broker: Callable[[], Any], tmp_path: Path) -> None:
+    """Records read from the spool stay on disk until they are acknowledged; they must not be written there again."""
+    broker = new_broker()
+    broker.answers = False
+    sender, spool = make(broker, tmp_path, records=2)
+    for number in range(6):
+        sender.send_trades(0, trades(number * 3))
+    broker.answers = True
+    sender.producer.poll()
+    broker.answers = False
+    sender.pump()
+    assert (sender.totals.drained, spool.records_waiting) == (2, 2)
+    assert sender.keep_unacknowledged() == 0
+    spool.close()
+    again = Spool(tmp_path, 10**6)
+    left = [decode_body(one.headers[KIND_HEADER], one.value) for one in again.leftover()]
+    assert [body.first_seq for body in left if isinstance(body, TradesRecord)] == [6, 9, 12, 15]
+    again.close()
+
+
+def test_what_was_sent_before_an_outage_is_found_before_what_was_spooled(
+    new_broker: Callable[[], Any], tmp_path: Path
+) -> None:
+    """The next start publishes a spool as it finds it, and trades of one stamp must keep their order."""
+    broker = new_broker()
+    broker.answers = False
+    sender, spool = make(broker, tmp_path, records=2)
+    for number in range(5):
+        sender.send_trades(0, trades(number * 3))
+    assert sender.keep_unacknowledged() == 2
+    spool.close()
+    again = Spool(tmp_path, 10**6)
+    left = [decode_body(one.headers[KIND_HEADER], one.value) for one in again.leftover()]
+    assert [body.first_seq for body in left if isinstance(body, TradesRecord)] == [0, 3, 6, 9, 12]
+    again.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,33 @@ def test_a_folder_that_cannot_be_used_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingError, match="cannot be used"):
         spool(tmp_path / "file" / "spool")
+
+
+def test_writing_never_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `interval` only `sync`, which runs in a thread of its own, forces anything; it leaves no file open."""
+    synced: list[int] = []
+    monkeypatch.setattr("marketfeed.ingest.spool.os.fdatasync", synced.append)
+    open_before = len(os.listdir("/proc/self/fd"))
+    spool = Spool(tmp_path, 10**6, segment_bytes=300, fsync="interval")
+    for number in range(12):
+        assert spool.append(SpooledRecord(0, {}, b"x" * 100, number))
+    while spool.read() is not None:
+        spool.acknowledged(1)
+    assert synced == []
+    spool.append(SpooledRecord(0, {}, b"x", 1))
+    spool.sync()
+    assert synced
+    spool.close()
+    assert len(os.listdir("/proc/self/fd")) == open_before
+
+
+def test_a_record_damaged_while_it_waits_is_one_lost_record_each(tmp_path: Path) -> None:
+    """Whoever counts records with the spool stays in step, however many are damaged."""
+    spool = Spool(tmp_path, 10**7, fsync="never")
+    for number in range(2000):
+        assert spool.append(SpooledRecord(0, {}, b"x" * 100, number))
+    (path,) = tmp_path.glob("*.spool")
+    path.write_bytes(b"\0" * path.stat().st_size)
+    assert [spool.read() for _ in range(2000)] == [None] * 2000
+    assert (spool.records_waiting, spool.damaged) == (0, 2000)
+    spool.close()
