@@ -343,8 +343,9 @@ def _read_record(reader: BufferedReader[FileIO]) -> SpooledRecord | None:
     head = reader.read(_HEAD.size)
     if len(head) == _HEAD.size:
         length, crc = _HEAD.unpack(head)
-        body = reader.read(length) if length <= _RECORD_BYTES_MAX else b""
-        if len(body) == length and zlib.crc32(body) == crc:
+        # Noughts, which a power cut leaves at the end of a file, would be a sound record of no bytes.
+        body = reader.read(length) if 0 < length <= _RECORD_BYTES_MAX else b""
+        if body and len(body) == length and zlib.crc32(body) == crc:
             meta_size = struct.unpack_from("<I", body)[0]
             meta = _decode_meta(body[4 : 4 + meta_size])
             return SpooledRecord(meta.partition, meta.headers, body[4 + meta_size :], meta.trades)
