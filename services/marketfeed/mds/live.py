@@ -36,7 +36,6 @@ STALE_AFTER_S = 75.0
 DOWN_AFTER_S = 5.0
 ORPHANS_MAX = 10_000
 OLDER_MAX = 10_000
-_INDEX_BITS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +91,7 @@ class LiveState:
         self._older: OrderedDict[tuple[int, int], BarColumns] = OrderedDict()
         self._changed_quotes: set[int] = set()
         self._news: list[tuple[int, object]] = []
+        self._events: list[TapeEvent] = []
         self._appeared: set[int] = set()
         self._known: set[int] = set()
         self._halts: dict[int, TapeStatus] = {}
@@ -122,7 +122,7 @@ class LiveState:
 
     @property
     def next_offsets(self) -> dict[int, int]:
-        """The first offset of each partition that has not been applied."""
+        """The first offset of each partition that has not been applied; bars and quotes are there after a `commit`."""
         return {p: max(r.next_offset, self._begin_at[p]) for p, r in self.readers.items()}
 
     @property
@@ -210,7 +210,10 @@ class LiveState:
     # --- what happens ------------------------------------------------------------------------------------------------
 
     def apply(self, records: Sequence[Logged], now_s: float) -> int:
-        """Let records happen; those of each partition in offset order. Returns the number of trades counted."""
+        """Take in records; those of each partition in offset order. Returns the number of trades that count.
+
+        Bars and quotes follow with the next `commit`: per turn they cost a number of numpy calls, however few trades.
+        """
         by_partition: dict[int, list[Logged]] = {}
         for record in records:
             by_partition.setdefault(record.partition, []).append(record)
@@ -219,19 +222,20 @@ class LiveState:
             events += self.readers[partition].read(found)
             self._heard_s[partition] = now_s
         self._room()
-        for event in events:
-            if not isinstance(event, TapeTrades):
-                self._control(event, now_s)
-        changes = self.window.apply(events)
-        refused = changes.late_after_final
+        trades = 0
         for event in events:
             if isinstance(event, TapeTrades):
-                self._quote(event if not len(refused) else _without(event, refused))
-        self.trades += changes.trades
-        return changes.trades
+                trades += len(event)
+            else:
+                self._control(event, now_s)
+        self._events += events
+        self.trades += trades
+        return trades
 
     def commit(self, now_s: float) -> set[int]:
-        """Close the turn: changes become a version. Returns the symbols that have appeared meanwhile."""
+        """Close the turn: what was applied becomes bars, quotes and a version. Returns the symbols that appeared."""
+        if self._events:
+            self._happen()
         touched = self.window.touched()
         for orphan in touched.orphans:
             self._adopt(orphan)
@@ -322,6 +326,18 @@ class LiveState:
         self.window.begin_at(until_s)
         self._appeared |= set(gap.symbol_id.tolist()) - self._known
 
+    def _happen(self) -> None:
+        """Bars and quotes of the events since the last turn."""
+        events, self._events = self._events, []
+        refused = self.window.apply(events).late_after_final
+        by_partition: dict[int, list[TapeTrades]] = {}
+        for event in events:
+            if isinstance(event, TapeTrades):
+                by_partition.setdefault(event.partition, []).append(event)
+        for parts in by_partition.values():
+            trades = _joined(parts)
+            self._quote(_without(trades, refused) if len(refused) else trades)
+
     def _quote(self, trades: TapeTrades) -> None:
         if not len(trades):
             return
@@ -393,6 +409,26 @@ def quotes_of(days: BarColumns, previous: Mapping[int, tuple[int, float]], parti
         partition=np.array(partitions, np.int64),
         received_ts=zeros.copy(),
         append_ts=zeros.copy(),
+    )
+
+
+def _joined(parts: Sequence[TapeTrades]) -> TapeTrades:
+    """Trades of one partition, in the order of the log, as one event. Conditions are of no interest here."""
+    if len(parts) == 1:
+        return parts[0]
+    return replace(
+        parts[-1],
+        first_offset=parts[0].first_offset,
+        received_ts=max(part.received_ts for part in parts),
+        append_ts=max(part.append_ts for part in parts),
+        condition_sets=(None,),
+        condition_index=np.zeros(sum(len(part) for part in parts), np.uint32),
+        symbol_id=np.concatenate([part.symbol_id for part in parts]),
+        event_ts=np.concatenate([part.event_ts for part in parts]),
+        price=np.concatenate([part.price for part in parts]),
+        size=np.concatenate([part.size for part in parts]),
+        offset=np.concatenate([part.offset for part in parts]),
+        index=np.concatenate([part.index for part in parts]),
     )
 
 

@@ -33,6 +33,7 @@ def test_parts_are_cut_from_the_newest_on(market: Any) -> None:
     market.log.own("A")
     for second in range(5):
         market.log.trade("A", second, 1.0)
+    market.hub.state.commit(0.0)
     bars = market.hub.state.window.of_symbol(market.hub.state.symbols.id("A"))
     assert [len(part) for part in parts_of(bars, 2)] == [2, 2, 1]
     assert parts_of(bars, 2)[0].start_s[-1] == bars.start_s[-1]
