@@ -1,4 +1,4 @@
-"""Event time as an owner tells it: watermark, lateness, what is too early or too old, and the extent of a gap.
+"""Event time as an owner tells it: watermark, lateness, and the extent of a gap.
 
 The watermark is the highest accepted stamp, or the arrival of the feed's last ping less 5 s if that is later. It never
 falls and stands still while nothing arrives. `Watermark` records must be sent after every trade accepted before them,
@@ -14,18 +14,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from marketfeed.domain.log import Gap
-from marketfeed.domain.trades import NANOS, BoolArray, Int64Array
+from marketfeed.domain.trades import NANOS, Int64Array
 
 PING_SLACK_NS = 5 * NANOS
-AHEAD_NS = 5 * NANOS
-OLD_NS = 24 * 3600 * NANOS
 LATENESS_KEPT_NS = 900 * NANOS
 _MINUTE_NS = 60 * NANOS
-
-
-def plausible(event_ts: Int64Array, now_ns: int) -> BoolArray:
-    """Which stamps a live feed may carry: not more than 5 s ahead of `now_ns`, not older than 24 h."""
-    return (event_ts <= now_ns + AHEAD_NS) & (event_ts >= now_ns - OLD_NS)
 
 
 class WatermarkClock:
@@ -40,9 +33,10 @@ class WatermarkClock:
         """The watermark, 0 while there is none."""
         return self._value
 
-    def raise_to(self, event_ts: int) -> None:
-        """Start no lower than a predecessor's watermark."""
-        self._value = max(self._value, event_ts)
+    def succeed(self, watermark: int, lateness_ns: int, now_ns: int) -> None:
+        """Go on from a predecessor: its watermark, and a lateness that our own few trades may not have shown yet."""
+        self._value = max(self._value, watermark)
+        self._note_lateness(lateness_ns, now_ns)
 
     def accept(self, event_ts: Int64Array, now_ns: int) -> None:
         """Take in the stamps (int64) of accepted trades in the order of arrival; `now_ns` is their arrival."""
@@ -86,8 +80,9 @@ class AckedWatermark:
         self._acked = dict.fromkeys(partitions, 0)
 
     def acked(self, partition: int, event_ts: int) -> None:
-        """Kafka has acknowledged a `Watermark(event_ts)` in this partition."""
-        self._acked[partition] = max(self._acked.get(partition, 0), event_ts)
+        """Kafka has acknowledged a `Watermark(event_ts)` in this partition; one that is no longer ours says nothing."""
+        if partition in self._acked:
+            self._acked[partition] = max(self._acked[partition], event_ts)
 
     @property
     def value(self) -> int:

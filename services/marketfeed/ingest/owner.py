@@ -203,7 +203,8 @@ class Owner:
         _log.info("live", epoch=epoch, symbols=len(symbols))
 
     def _owned_changed(self) -> None:
-        """The partitions of ours may be others now; an acknowledged watermark is carried over, never lowered.
+        """The partitions of ours may be others now; an acknowledged watermark is carried over, and lowered only to what
+        a take-over has just published from: no acknowledgement speaks for that yet.
 
         Before the first acknowledgement it is a predecessor's, else where this process began: an `Alive` must not say
         0, as a successor would then know no place to begin its gap.
@@ -212,6 +213,9 @@ class Owner:
         partitions = self._cutter.epochs_by_partition()
         after = AckedWatermark(partitions)
         floor_ts = before.value or self._desk.predecessors_watermark or self._pipeline.origin_ts
+        published_from_ts, self._desk.published_from_ts = self._desk.published_from_ts, None
+        if published_from_ts is not None:
+            floor_ts = min(floor_ts, published_from_ts)
         for partition in partitions:
             after.acked(partition, floor_ts)
         self._pipeline.acked = after

@@ -5,7 +5,8 @@ Rules of this file
   last one, so no lock is needed and the order in the log is the order of arrival.
 - Costs are per frame, per flush and per record; nothing here loops over trades.
 - Gaps are owed (`owe_gap`) when a connection is lost or an owner is succeeded, and paid as soon as it is known where
-  they end: at the first stamp of the new connection, and always before a watermark that jumps over them.
+  they end: at the first stamp of the new connection, and always before a watermark that jumps over them. Of symbols
+  that are not published then they are kept as holes, and said when those go live.
 - A new connection is taken to be whole `SUBSCRIBED_AFTER_NS` after it opened: subscriptions are never acknowledged.
 
 Who speaks for what is decided in `owner.py`; this file asks the cutter.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -46,11 +47,22 @@ _OVERLAP_TRADES_MAX = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class OwedGap:
-    """A gap whose end is not known yet."""
+    """A gap that could not be said yet: its end is not known (None), or there is no room for it."""
 
     symbols: frozenset[str]
     watermark: int
     lateness_ns: int
+    reason: str
+    end_ts: int | None = None
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Hole:
+    """A gap in what is buffered of a symbol; Unix ns."""
+
+    from_ts: int
+    to_ts: int
     reason: str
 
 
@@ -98,6 +110,8 @@ class Pipeline:
         self._credits: list[_Standing] = []
         self._kept_too: frozenset[str] = frozenset()
         self._owed: list[OwedGap] = []
+        self._holes: dict[str, _Hole] = {}
+        self._followed: frozenset[str] = frozenset()
         self._received_ts = 0
         self._opened_ts: int | None = None  # our clock when the present connection opened
         self._first_ts: int | None = None  # first accepted stamp of it
@@ -151,9 +165,10 @@ class Pipeline:
         """The connection is gone: what is missing from here on is owed as a gap."""
         self.flush()
         self._opened_ts = self._first_ts = None
-        owned = frozenset(self._cutter.owned)
-        if owned:
-            self.owe_gap(owned, self.clock.value, self.clock.lateness_ns(time.time_ns()), "connection_lost")
+        symbols, watermark = self._followed | self._cutter.owned.keys(), self.clock.value
+        # A connection that brought nothing before it was lost again is in the gap that is owed already.
+        if not any(one.watermark == watermark and one.symbols >= symbols for one in self._owed):
+            self.owe_gap(symbols, watermark, self.clock.lateness_ns(time.time_ns()), "connection_lost")
 
     # What the owner asks for
 
@@ -162,6 +177,8 @@ class Pipeline:
         self.flush()
         ids = {symbol: self._symbols.id(symbol) for symbol in symbols}
         self._names = self._symbols.names()
+        self._followed = frozenset(symbols)
+        self._holes = {symbol: hole for symbol, hole in self._holes.items() if symbol in ids}
         self._decoder.set_symbols(ids)
         self.silence.follow(np.array(sorted(ids.values()), np.int64), time.time_ns())
 
@@ -176,10 +193,33 @@ class Pipeline:
             until_s = time.monotonic() + lapse_s
             self._credits.append(_Standing(int(trades.event_ts.max()), until_s, Credits(trades, until_s)))
 
-    def owe_gap(self, symbols: Iterable[str], watermark: int, lateness_ns: int, reason: str) -> None:
-        """A gap begins at this watermark less the lateness; it is written when its end is known."""
-        self._owed.append(OwedGap(frozenset(symbols), watermark, lateness_ns, reason))
-        self._pay_gaps()
+    def owe_gap(
+        self,
+        symbols: Iterable[str],
+        watermark: int,
+        lateness_ns: int,
+        reason: str,
+        end_ts: int | None = None,
+        dropped: int = 0,
+    ) -> None:
+        """A gap begins at this watermark less the lateness; it is written when its end is known and there is room."""
+        if watermark > 0 and (owed := frozenset(symbols)):
+            self._owed.append(OwedGap(owed, watermark, lateness_ns, reason, end_ts, dropped))
+            self._pay_gaps()
+
+    def say_holes(self, symbols: Iterable[str]) -> None:
+        """These symbols are published from now on: write the gaps in what was buffered of them."""
+        found: dict[_Hole, list[str]] = {}
+        for symbol in symbols:
+            if (hole := self._holes.pop(symbol, None)) is not None:
+                found.setdefault(hole, []).append(symbol)
+        for hole, names in found.items():
+            self.owe_gap(names, hole.from_ts, 0, hole.reason, hole.to_ts)
+
+    def forget_holes(self, symbols: Iterable[str]) -> None:
+        """Somebody else published these symbols meanwhile."""
+        for symbol in symbols:
+            self._holes.pop(symbol, None)
 
     def keep_too(self, symbols: Collection[str]) -> None:
         """From now on keep trades of these published symbols in the buffer as well, the last seconds included."""
@@ -199,8 +239,7 @@ class Pipeline:
         self.flush()
         self._pay_gaps()
         event_ts = self.clock.value
-        # A gap without room must be said first; one whose end is not known is older than anything accepted since.
-        if not event_ts or (self._owed and self._first_ts is not None):
+        if not event_ts or self._unsaid():
             return
         for partition, epochs in self._cutter.epochs_by_partition().items():
             self._sender.send_control(
@@ -312,35 +351,53 @@ class Pipeline:
     def _ping(self, received_ts: int) -> None:
         """A ping moves the watermark like a trade would, so what is owed has to be said before."""
         self._pay_gaps(at_ping=True)
-        self.clock.ping(received_ts)
+        if not self._unsaid():
+            self.clock.ping(received_ts)
 
-    def say_gap(
-        self, symbols: Iterable[str], watermark: int, lateness_ns: int, end_ts: int, reason: str, dropped: int = 0
-    ) -> frozenset[str]:
+    def _unsaid(self) -> bool:
+        """Whether there is a gap without room, which no watermark may jump over.
+
+        One whose end is not known is older than anything accepted since.
+        """
+        return any(one.end_ts is not None for one in self._owed)
+
+    def _say_gap(self, one: OwedGap, end_ts: int) -> frozenset[str]:
         """Write a gap to every partition of those symbols that are published; those without room come back."""
         split: dict[int, list[str]] = {}
-        for symbol in sorted(self._cutter.owned.keys() & set(symbols)):
+        for symbol in sorted(self._cutter.owned.keys() & one.symbols):
             split.setdefault(self._cutter.partition(symbol), []).append(symbol)
         left: set[str] = set()
         for partition, names in split.items():
-            body = gap(names, watermark, lateness_ns, end_ts, reason, dropped)
+            body = gap(names, one.watermark, one.lateness_ns, end_ts, one.reason, one.dropped)
             if body is not None and not self._sender.send_control(partition, body):
                 left.update(names)
-        if split and len(left) < sum(map(len, split.values())):
+        if (said := sum(map(len, split.values())) - len(left)) > 0:
             self.gaps += 1
-            metrics.GAPS.labels(reason).inc()
-            from_ts = watermark - lateness_ns
-            _log.warning("gap", reason=reason, symbols=sum(map(len, split.values())), from_ts=from_ts, to_ts=end_ts)
+            metrics.GAPS.labels(one.reason).inc()
+            from_ts = one.watermark - one.lateness_ns
+            _log.warning("gap", reason=one.reason, symbols=said, from_ts=from_ts, to_ts=end_ts)
         return frozenset(left)
 
     def _pay_gaps(self, at_ping: bool = False) -> None:
         """Write the gaps whose end is known."""
-        opened_ts = self._opened_ts
-        if not self._owed or opened_ts is None or (self._first_ts is None and not at_ping):
+        if not self._owed:
             return
-        end_ts = max(self._first_ts or 0, opened_ts + SUBSCRIBED_AFTER_NS)
+        opened_ts, here_ts = self._opened_ts, None
+        if opened_ts is not None and (self._first_ts is not None or at_ping):
+            here_ts = max(self._first_ts or 0, opened_ts + SUBSCRIBED_AFTER_NS)
         owed, self._owed = self._owed, []
         for one in owed:
-            left = self.say_gap(one.symbols, one.watermark, one.lateness_ns, end_ts, one.reason)
-            if left:
-                self._owed.append(OwedGap(left, one.watermark, one.lateness_ns, one.reason))
+            end_ts = here_ts if one.end_ts is None else one.end_ts
+            if end_ts is None:
+                self._owed.append(one)
+                continue
+            self._note_holes(one, end_ts)
+            if left := self._say_gap(one, end_ts):
+                self._owed.append(replace(one, symbols=left, end_ts=end_ts))
+
+    def _note_holes(self, one: OwedGap, end_ts: int) -> None:
+        """A gap of symbols that are not published (yet) is told when they are; several of a symbol become one."""
+        from_ts = one.watermark - one.lateness_ns
+        for symbol in (one.symbols & self._followed) - self._cutter.owned.keys():
+            before = self._holes.get(symbol, _Hole(from_ts, end_ts, one.reason))
+            self._holes[symbol] = _Hole(min(from_ts, before.from_ts), max(end_ts, before.to_ts), before.reason)

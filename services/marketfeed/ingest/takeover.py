@@ -62,6 +62,7 @@ class TakeoverDesk:
         self._ever_live: set[str] = set()
         self._leftover_on_its_way = 0
         self.predecessors_watermark = 0
+        self.published_from_ts: int | None = None  # oldest stamp of the last buffer published, which may be unlogged
         self.recovered = 0  # trades of a previous run's spool that were published
 
     def withdraw(self, epoch: int, symbols: Iterable[str]) -> None:
@@ -152,13 +153,16 @@ class TakeoverDesk:
         pipeline.add_credits(credits, CREDITS_KEPT_S)
         _log.info("reconciled", logged=len(logged), published=len(beyond), credits=len(credits))
         for one in predecessors:
-            pipeline.clock.raise_to(one.watermark)
+            pipeline.clock.succeed(one.watermark, one.lateness_ns, time.time_ns())
             self.predecessors_watermark = max(self.predecessors_watermark, one.watermark)
         self._ever_live.update(symbols)
+        self.published_from_ts = int(beyond.event_ts.min()) if len(beyond) else None
         went_live(epoch, symbols)
         if (lost := self._buffer.take_lost()) is not None:
             metrics.DROPPED.inc(lost.trades)
-            pipeline.say_gap(symbols, lost.from_ts, 0, lost.to_ts, "dropped", lost.trades)
+            pipeline.owe_gap(symbols, lost.from_ts, 0, "dropped", lost.to_ts, lost.trades)
+        pipeline.forget_holes(symbol for one in predecessors for symbol in one.symbols)
+        pipeline.say_holes(symbols)
         for one in predecessors:
             if not pipeline.reaches_back_to(one.watermark - one.lateness_ns):
                 pipeline.owe_gap(set(one.symbols) & set(symbols), one.watermark, one.lateness_ns, "restart")

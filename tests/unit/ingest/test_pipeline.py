@@ -27,9 +27,9 @@ SYMBOLS = ("A", "B", "C", "D")
 class Line:
     """A pipeline with everything behind it."""
 
-    def __init__(self, broker: Any, folder: Path, dedup: bool = True) -> None:
+    def __init__(self, broker: Any, folder: Path, dedup: bool = True, spool_bytes: int = 10**6) -> None:
         self.broker = broker
-        self.spool = Spool(folder, 10**6, fsync="never")
+        self.spool = Spool(folder, spool_bytes, fsync="never")
         self.sender = Sender(broker.producer, "f.trades", self.spool, Bounds(100, 10**6), "f", "0/1")
         table = SymbolTable()
         self.cutter = Cutter(table, PARTITIONS)
@@ -218,3 +218,64 @@ def test_what_is_left_of_a_flush_after_a_repeat_goes_to_its_own_partition(line: 
         for body in line.broker.bodies(partition):
             if isinstance(body, TradesRecord):
                 assert {partition_of(symbol, PARTITIONS) for symbol in body.trades.symbols} == {partition}
+
+
+def test_a_connection_lost_before_going_live_is_a_gap_then(line: Line) -> None:
+    """What is buffered while symbols are being taken over has a hole, too; nobody else knows of it."""
+    line.cutter.publish(["A", "B"], 3)
+    line.feed(("A", 1, 0), ("C", 1, 0))
+    line.pipeline.on_lost("test")
+    line.pipeline.on_open()
+    line.feed(("A", 2, 2000), ("C", 2, 2000))
+    assert {symbol for gap in line.said(Gap) for symbol in gap.symbols} == {"A", "B"}
+    line.cutter.publish(["C"], 4)
+    line.pipeline.say_holes(["C", "D"])
+    line.sender.pump()
+    (of_c,) = [gap for gap in line.said(Gap) if "C" in gap.symbols]
+    assert (of_c.from_ts, of_c.reason) == (line.now_ms * 1_000_000, "connection_lost")
+    assert of_c.to_ts >= (line.now_ms + 2000) * 1_000_000
+    line.pipeline.say_holes(["C"])
+    line.cutter.publish(["D"], 5)
+    line.pipeline.forget_holes(["D"])
+    line.pipeline.say_holes(["D"])
+    line.sender.pump()
+    assert [gap for gap in line.said(Gap) if set(gap.symbols) & {"C", "D"}] == [of_c]
+
+
+def test_a_gap_outlives_that_its_symbols_are_being_claimed_anew(line: Line) -> None:
+    """They are parked when its end becomes known, and it is said when they are published again."""
+    line.cutter.publish(["A"], 3)
+    line.feed(("A", 1, 0))
+    line.pipeline.on_lost("test")
+    line.cutter.park(["A"])
+    line.pipeline.on_open()
+    line.feed(("A", 2, 2000))
+    assert line.said(Gap) == []
+    line.cutter.publish(["A"], 9)
+    line.pipeline.say_holes(["A"])
+    line.sender.pump()
+    assert [gap.symbols for gap in line.said(Gap)] == [("A",)]
+
+
+def test_a_gap_without_room_holds_back_the_ping_that_would_jump_over_it(
+    new_broker: Callable[[], Any], tmp_path: Path
+) -> None:
+    """The watermark must not pass what could not be said."""
+    line = Line(new_broker(), tmp_path, spool_bytes=10)
+    line.pipeline.on_open()
+    line.cutter.publish(["A"], 3)
+    line.feed(("A", 1, -60_000))
+    line.pipeline.on_lost("test")
+    line.broker.answers = False
+    while line.sender.send_control(0, Watermark((9,), 1)):
+        pass
+    line.pipeline.on_open()
+    line.raw(b'{"type":"ping"}')
+    line.broker.answers = True
+    line.sender.pump()
+    line.pipeline.send_watermarks()
+    line.sender.pump()
+    assert line.said(Gap) != [] or line.pipeline.clock.value == (line.now_ms - 60_000) * 1_000_000
+    line.raw(b'{"type":"ping" }')
+    assert len(line.said(Gap)) == 1
+    line.spool.close()
