@@ -40,6 +40,11 @@ class StandbyBuffer:
         """Arrival (our clock, Unix ns) of the oldest trades in here, None when there are none."""
         return self._batches[0][0] if self._batches else None
 
+    @property
+    def oldest_stamp(self) -> int | None:
+        """The lowest stamp (Unix ns) of the trades in here, None when there are none."""
+        return min((int(batch.event_ts.min()) for _, batch in self._batches), default=None)
+
     def add(self, trades: TradeColumns, received_ts: int) -> None:
         """Keep trades that arrived at `received_ts`."""
         self._batches.append((received_ts, trades))

@@ -129,6 +129,11 @@ class Pipeline:
         return self._received_ts
 
     @property
+    def followed(self) -> frozenset[str]:
+        """The symbols that are subscribed to."""
+        return self._followed
+
+    @property
     def origin_ts(self) -> int:
         """A stamp below which this process has nothing to tell: its first trades', or when it first connected."""
         return self._origin_ts or self._opened_ts or time.time_ns()

@@ -60,6 +60,7 @@ class TakeoverDesk:
         self._open_reader = open_reader
         self._symbols: dict[int, set[str]] = {}
         self._ever_live: set[str] = set()
+        self._leftover_turn = asyncio.Lock()
         self._leftover_on_its_way = 0
         self.predecessors_watermark = 0
         self.published_from_ts: int | None = None  # oldest stamp of the last buffer published, which may be unlogged
@@ -88,9 +89,11 @@ class TakeoverDesk:
         partitions = self.send_takeover(epoch, symbols, markers)
         while mine and partitions - markers.keys():  # noqa: ASYNC110 (acknowledgements are served by the pump)
             await asyncio.sleep(_WAIT_S)
-        logged = await self._logged(markers, symbols, predecessors)
-        if mine and self._spool.has_leftover:
-            logged = await self._publish_leftover(epoch, mine, logged)
+        # One at a time: the last one deletes the spool of the previous run.
+        async with self._leftover_turn:
+            logged = await self._logged(markers, symbols, predecessors)
+            if mine and self._spool.has_leftover:
+                logged = await self._publish_leftover(epoch, mine, logged)
         del self._symbols[epoch]
         if mine:
             self._finish(epoch, tuple(sorted(mine)), logged, predecessors, went_live)
@@ -105,7 +108,8 @@ class TakeoverDesk:
             return no_trades()
         since_ts = self._buffer.since_ts or time.time_ns()
         lateness_ns = max([_LATENESS_MIN_NS, *(p.lateness_ns for p in predecessors)])
-        stamp_from_ts = since_ts - lateness_ns
+        # Stamps may lag our clock by more than any lateness: a delayed feed, or a vendor's clock that is slow.
+        stamp_from_ts = min(since_ts, self._buffer.oldest_stamp or since_ts) - lateness_ns
         for record in self._leftover_records():
             since_ts = min(since_ts, record.received_ts)
             stamp_from_ts = min(stamp_from_ts, int(record.trades.event_ts.min()))
@@ -113,12 +117,18 @@ class TakeoverDesk:
         return await counted_trades(self._open_reader, markers, since_ts, symbols, stamp_from_ts)
 
     async def _publish_leftover(self, epoch: int, mine: set[str], logged: TradeColumns) -> TradeColumns:
-        """Publish a previous run's spool, record by record; what the log holds beyond it is returned."""
+        """Publish a previous run's spool, record by record; what the log holds beyond it is returned.
+
+        It is kept while it holds trades of symbols that are still to be taken over.
+        """
         published = foreign = 0
+        to_come = self._pipeline.followed - self._ever_live - mine
+        keep = False
         credits = Credits(logged, math.inf)
         for record in self._leftover_records():
             mask = having(record.trades, frozenset(mine))
             foreign += len(mask) - int(mask.sum())
+            keep = keep or not to_come.isdisjoint(record.trades.symbols)
             if not mask.any():
                 continue
             beyond = credits.spend(record.trades.take(mask), 0.0)
@@ -130,10 +140,11 @@ class TakeoverDesk:
                 published += len(cut.trades)
             await asyncio.sleep(0)
         self.recovered += published
-        _log.info("spool of the previous run published", trades=published, not_ours=foreign)
-        while self._leftover_on_its_way:  # noqa: ASYNC110 (as above)
+        _log.info("spool of the previous run published", trades=published, not_ours=foreign, kept=keep)
+        while self._leftover_on_its_way > 0:  # noqa: ASYNC110 (as above)
             await asyncio.sleep(_WAIT_S)
-        self._spool.discard_leftover()
+        if not keep:
+            self._spool.discard_leftover()
         return credits.left()
 
     def _finish(

@@ -106,12 +106,13 @@ async def until(condition: Callable[[], object]) -> None:
 class Feed:
     """Trades that are all different, as a vendor would send them to each connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, delay_ms: int = 0) -> None:
         self.sent: list[float] = []
+        self.delay_ms = delay_ms
 
     def send(self, *members: Member, trades: int = 20) -> None:
         price = len(self.sent) + 1.0
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = time.time_ns() // 1_000_000 - self.delay_ms
         data = [{"s": SYMBOLS[i % 4], "p": price + i, "t": now_ms, "v": 1, "c": None} for i in range(trades)]
         self.sent += [one["p"] for one in data]  # type: ignore[misc]
         for member in members:
@@ -223,6 +224,55 @@ async def test_a_restart_publishes_its_spool_and_marks_what_was_lost(
     assert set(prices) <= set(feed.sent)
     assert {gap.reason for gap in gaps} == {"restart"}
     assert {symbol for gap in gaps for symbol in gap.symbols} == set(SYMBOLS)
+
+
+async def test_a_spool_is_kept_for_the_symbols_that_are_taken_over_later(
+    new_broker: Callable[[], Any], tmp_path: Path
+) -> None:
+    """A plan may give them back one after the other."""
+    broker, feed = new_broker(), Feed()
+    async with asyncio.TaskGroup() as group:
+        first = Member(broker, tmp_path, "first", records=0).start(group)
+        broker.answers = False
+        first.cutter.publish(SYMBOLS, 0)
+        feed.send(first)
+        await until(lambda: first.spool.records_waiting)
+        await first.die()
+        broker.answers = True
+        second = Member(broker, tmp_path, "second")
+        second.claimant.want(["A", "B"])
+        second.start(group)
+        await second.live()
+        assert second.spool.has_leftover
+        second.claimant.want(SYMBOLS)
+        await until(lambda: not second.spool.has_leftover)
+        await second.live()
+        await second.die()
+    assert counted(broker)[0] == feed.sent
+
+
+async def test_a_delayed_feed_is_not_counted_twice_when_a_symbol_moves(
+    new_broker: Callable[[], Any], tmp_path: Path
+) -> None:
+    """What the log holds is found by stamps, and these may be minutes behind our clock."""
+    broker, feed = new_broker(), Feed(delay_ms=40_000)
+    async with asyncio.TaskGroup() as group:
+        first = Member(broker, tmp_path / "a", "first", "0/2").start(group)
+        await first.live()
+        second = Member(broker, tmp_path / "b", "second", "1/2")
+        second.claimant.want(["D"])
+        first.claimant.want(["A", "B", "C"])
+        second.start(group)
+        second.pipeline._opened_ts = time.time_ns() - 60 * 10**9
+        for _ in range(100):
+            feed.send(first, second)
+            await asyncio.sleep(0.01)
+            if "D" not in first.cutter.owned:
+                break
+        await until(lambda: len(counted(broker)[0]) >= len(feed.sent))
+        await first.die()
+        await second.die()
+    assert counted(broker)[0] == feed.sent
 
 
 async def test_leaving_in_order_lets_the_next_start_at_once(new_broker: Callable[[], Any], tmp_path: Path) -> None:
