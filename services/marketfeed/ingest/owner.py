@@ -99,6 +99,7 @@ class Owner:
         self._changed = changed
         self._unanswered: dict[str, float] = {}  # kind -> when the one on its way was sent (monotonic)
         self._control_end = 0
+        self._claim_due: Claim | None = None  # one that no producer has taken yet
         self._deaf = False
         # Why `<feed>.control` cannot be followed at present; empty when it can.
         self.trouble = ""
@@ -150,6 +151,8 @@ class Owner:
 
     def act(self, tasks: TaskKit) -> None:
         """Everything that is due now."""
+        if self._claim_due is not None:
+            self._send(self._claim_due)
         for action in self._claimant.due(time.monotonic()):
             self._do(action, tasks)
 
@@ -231,6 +234,8 @@ class Owner:
         """Append to `<feed>.control`, unless one of this kind is still on its way."""
         kind, value = encode_body(body)
         producer = self._sender.producer
+        if isinstance(body, Claim):  # The claimant waits for its answer, so it is not left out like a sign of life.
+            self._claim_due = body if producer.failure is not None else None
         if producer.failure is not None or (kind in self._unanswered and kind != "claim"):
             return
         self._unanswered[kind] = time.monotonic()

@@ -18,6 +18,7 @@ import pytest
 from marketfeed.adapters.finnhub import SourceState
 from marketfeed.domain import claims
 from marketfeed.domain.claims import Claimant
+from marketfeed.domain.errors import Unavailable
 from marketfeed.domain.log import Alive, Gap, Logged, Takeover, TradesRecord, Watermark
 from marketfeed.domain.ownership import PartitionReader
 from marketfeed.domain.partitions import partition_of
@@ -166,6 +167,24 @@ async def test_the_first_start_claims_at_once_and_misses_nothing(new_broker: Cal
     assert counted(broker) == (feed.sent, [])
     assert all(body.watermark > 0 for body in broker.bodies(0, "f.control") if isinstance(body, Alive))
     assert symbols_hash(frozenset("AB")) == symbols_hash(frozenset("BA")) != symbols_hash(frozenset("A"))
+
+
+async def test_a_claim_made_while_the_producer_is_being_replaced_is_sent_later(
+    new_broker: Callable[[], Any], tmp_path: Path
+) -> None:
+    """Whoever waits for the answer to a claim claims nothing else."""
+    broker, feed = new_broker(), Feed()
+    async with asyncio.TaskGroup() as group:
+        member = Member(broker, tmp_path, "one")
+        member.sender._failed_over_s = time.monotonic()
+        member.sender.producer.failure = Unavailable("Kafka", "here", "fenced")
+        member.start(group)
+        await until(lambda: member.claimant.phase == "claiming")
+        feed.send(member)
+        await member.live()
+        await until(lambda: len(counted(broker)[0]) == 20)
+        await member.die()
+    assert counted(broker) == (feed.sent, [])
 
 
 async def test_a_hot_standby_takes_over_without_gap_or_double(new_broker: Callable[[], Any], tmp_path: Path) -> None:
