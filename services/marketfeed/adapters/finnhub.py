@@ -134,23 +134,28 @@ class FinnhubSource:
 
     async def run(self) -> None:
         """Connect, read, and come back, until cancelled. Raises what the listener raises."""
-        attempt = 0
+        losses = refusals = 0
         while True:
-            pause_base_s, pause_cap_s, least_s = _BACKOFF_BASE_S, BACKOFF_CAP_S, 0.0
             self._connected_s = None
+            refused: _Refused | None = None
             try:
                 await self._one_connection()
             except _Refused as refusal:
-                self.state.refused += 1
-                pause_base_s, pause_cap_s = _REFUSED_BASE_S, REFUSED_CAP_S
-                least_s = min(refusal.retry_after_s, REFUSED_CAP_S)
-                self.state.problem = str(refusal)
+                refused, self.state.problem = refusal, str(refusal)
             except (OSError, TimeoutError, WSError) as error:
                 self.state.problem = self._without_key(f"{type(error).__name__}: {error}")
-            if self._connected_s is not None and time.monotonic() - self._connected_s >= _LASTING_S:
-                attempt = 0
-            pause_s = max(least_s, backoff_s(attempt, pause_base_s, pause_cap_s, self._jitter))
-            attempt += 1
+            if self._connected_s is not None:
+                refusals = 0
+                losses = losses if time.monotonic() - self._connected_s < _LASTING_S else 0
+            # Counted apart: a refusal after a long outage is a first one, and a short outage after refusals, too.
+            if refused is not None and refused.status is not None:
+                self.state.refused += 1
+                least_s = min(refused.retry_after_s, REFUSED_CAP_S)
+                pause_s = max(least_s, backoff_s(refusals, _REFUSED_BASE_S, REFUSED_CAP_S, self._jitter))
+                refusals += 1
+            else:
+                pause_s = backoff_s(losses, _BACKOFF_BASE_S, BACKOFF_CAP_S, self._jitter)
+                losses += 1
             self.state.retry_in_s = pause_s
             _log.warning("feed not connected", url=self.where, problem=self.state.problem, retry_in_s=round(pause_s, 2))
             await asyncio.sleep(pause_s)
@@ -209,7 +214,8 @@ class FinnhubSource:
     async def _serve(self, connection: _Connection) -> None:
         """Subscribe, then watch until the connection is gone or hangs."""
         for count, symbol in enumerate(sorted(self._symbols)):
-            connection.send(subscribe_message(symbol))
+            if symbol in self._symbols:  # still: they may change while this loop gives others a turn
+                connection.send(subscribe_message(symbol))
             if count % _SUBSCRIBE_BURST == _SUBSCRIBE_BURST - 1:
                 await asyncio.sleep(0)
         _log.info("feed connected", url=self.where, symbols=len(self._symbols), connections=self.state.connections)

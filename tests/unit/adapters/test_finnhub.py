@@ -170,6 +170,23 @@ async def test_a_refused_handshake_backs_off_long(status: int, retry_after: str 
     assert heard.events == []
 
 
+async def test_a_refusal_after_an_outage_is_a_first_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries that met nobody do not make the pause after the first refusal a long one."""
+    monkeypatch.setattr("marketfeed.adapters.finnhub._BACKOFF_BASE_S", 0.001)
+    monkeypatch.setattr("marketfeed.adapters.finnhub.BACKOFF_CAP_S", 0.002)
+    feed, heard = Feed(), Heard()
+
+    def refuse(number: int) -> None:
+        raise Refuse(503, b"not now")
+
+    feed.serve = lambda connection, number: connection.close()
+    async with running(feed, heard) as source:
+        await until(lambda: source.state.reconnects >= 6)
+        feed.refuse = refuse
+        await until(lambda: source.state.refused)
+        assert source.state.retry_in_s <= 2.0
+
+
 async def test_large_messages_are_bounded() -> None:
     """An oversized message is reported by its start and the connection goes on; an absurd one ends the connection."""
     feed, heard = Feed(), Heard()
