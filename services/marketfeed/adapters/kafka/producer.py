@@ -149,6 +149,8 @@ class LogProducer:
         if error is not None:
             self._fail(error)
             return
+        if self.failure is not None:  # Somebody else re-sends it, and is told then: `on_ack` is called once.
+            return
         sent = self._unacked.pop(token)
         self._bytes -= len(sent.value)
         offset = message.offset()
