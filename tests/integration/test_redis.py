@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import hiredis
 import numpy as np
 import pytest
 from redis.asyncio import Redis
@@ -79,6 +82,42 @@ async def test_cells_cross_hours_and_expire(stack: Addresses, feed: str) -> None
     await cache.write_cells(NAMES, cells((0, T0_S + 3, 8.0)))
     assert (await cache.read_seconds("AAPL", T0_S, T0_S + 9))[1].close.tolist() == [8.0]
     await cache.close()
+
+
+async def test_cells_expire_after_a_flush_that_failed(stack: Addresses, feed: str) -> None:
+    """Whether a server that went away obeyed is not known: the next flush sees to the expiry again."""
+    cache, of = RedisCache(stack.redis, feed), cells((0, T0_S, 5.0))
+    for fail in (cache.write_cells(NAMES, of), cache.flush(flush(None, 1, of))):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await fail
+    await cache.flush(flush(None, 1, of))
+    raw = Redis.from_url(stack.redis)
+    assert await raw.ttl(closes_key(feed, NAMES[0], T0_S // HOUR_S)) > 0
+    await raw.aclose()
+    await cache.close()
+
+
+@pytest.mark.parametrize("answer", ["MISCONF cannot save", "BUSY running a script", "NOREPLICAS too few", "READONLY"])
+async def test_a_server_that_cannot_write_now_is_away(answer: str) -> None:
+    """A full disk, a busy script or missing replicas pass: the cache waits, and nothing else ends."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests = hiredis.Reader()
+        while data := await reader.read(4096):
+            requests.feed(data)
+            while requests.gets() is not False:
+                writer.write(f"-{answer}\r\n".encode())
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    cache = RedisCache(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", "f")
+    try:
+        with pytest.raises(Unavailable):
+            await cache.ping()
+    finally:
+        await cache.close()
+        server.close()
 
 
 async def test_errors_say_what_to_do(stack: Addresses, feed: str) -> None:

@@ -43,6 +43,12 @@ _AWAY = (
     TimeoutError,
 )
 
+# Answers by which a server says "not now" that the client has no class for: its disk is full, a script is busy, replicas
+# are missing, a cluster is not whole.
+_NOT_NOW = ("MISCONF", "BUSY", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
+# Hours seen to are forgotten beyond this many; the price is one EXPIRE more for each that is written again.
+_HOURS_KNOWN_MAX = 100_000
+
 # ARGV: expected position, number of values that follow for the position's hash, those values, then operations, each
 # led by its kind: R key offset bytes | E key seconds | H key count (field value)* | S key member
 _FLUSH = """
@@ -134,6 +140,20 @@ class RedisCache:
             raise SettingError("--redis", f"{self.place} refuses: {error}; correct user or password") from error
         except _AWAY as error:
             raise Unavailable("Redis", self.place, str(error) or type(error).__name__) from error
+        except exceptions.ResponseError as error:
+            if not str(error).startswith(_NOT_NOW):
+                raise
+            raise Unavailable("Redis", self.place, str(error)) from error
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[None]:
+        """As `_translated`; after a failure nobody knows what was obeyed, so expiry and membership are sent again."""
+        try:
+            async with self._translated():
+                yield
+        except BaseException:
+            self._known = _Known()
+            raise
 
     async def ping(self) -> None:
         """Return if the server answers."""
@@ -165,7 +185,7 @@ class RedisCache:
             arguments += pair
         arguments += self._cell_operations(flush.names, flush.cells)
         arguments += self._quote_operations(flush.quotes)
-        async with self._translated():
+        async with self._writing():
             done, found = await self._script(keys=[self._key("pos")], args=arguments)
         if not done:
             self._known = _Known()
@@ -173,6 +193,8 @@ class RedisCache:
 
     def _cell_operations(self, names: Sequence[str], cells: Cells) -> list[Any]:
         operations: list[Any] = []
+        if len(self._known.hours) > _HOURS_KNOWN_MAX:
+            self._known.hours.clear()
         for symbol_id, hour, offset, closes, stamps in runs(cells):
             symbol = names[symbol_id]
             keys = closes_key(self.feed, symbol, hour), stamps_key(self.feed, symbol, hour)
@@ -262,7 +284,7 @@ class RedisCache:
         """Write cells without a position: a rebuild fills the arrays first and sets the position last."""
         operations = self._cell_operations(names, cells)
         if operations:
-            async with self._translated():
+            async with self._writing():
                 await self._client.eval(_FLUSH_CELLS, 0, *operations)
 
     async def forget(self) -> None:
