@@ -43,11 +43,14 @@ class Limits:
 
     price_max, size_max   above these a value is absurd: the dearest share costs under 1e6 and the weakest currency
                           under 1e6 a dollar, so 1e12 leaves room; float64 is exact for 15 digits
+    price_min, size_min   below these it is absurd, too: sums are exact, and 1e-300 would give them 300 decimals
     stamp_ahead_max_s, stamp_age_max_s   how far a stamp may be from our clock
     """
 
     price_max: float = 1e12
     size_max: float = 1e15
+    price_min: float = 1e-18
+    size_min: float = 1e-18
     stamp_ahead_max_s: float = STAMP_AHEAD_MAX_S
     stamp_age_max_s: float = STAMP_AGE_MAX_S
 
@@ -66,8 +69,8 @@ def refused(
     """
     now_ms = now_ts / 1e6
     newest, oldest = now_ms + limits.stamp_ahead_max_s * 1e3, now_ms - limits.stamp_age_max_s * 1e3
-    good = (symbol_id >= 0) & (price > 0.0) & (price <= limits.price_max)
-    good &= (size >= 0.0) & (size <= limits.size_max)
+    good = (symbol_id >= 0) & (price >= limits.price_min) & (price <= limits.price_max)
+    good &= ((size >= limits.size_min) | (size == 0.0)) & (size <= limits.size_max)
     good &= (stamp_ms <= newest) & (stamp_ms >= oldest)
     if good.all():
         return None
@@ -75,10 +78,10 @@ def refused(
         symbol_id < 0,
         np.isnan(price),
         price <= 0.0,
-        price > limits.price_max,
+        (price > limits.price_max) | (price < limits.price_min),
         np.isnan(size),
         size < 0.0,
-        size > limits.size_max,
+        (size > limits.size_max) | ((size > 0.0) & (size < limits.size_min)),
         np.isnan(stamp_ms),
         stamp_ms > newest,
         stamp_ms < oldest,

@@ -24,6 +24,10 @@ from marketfeed.domain.trades import Int64Array, SymbolTable, TradeColumns, UInt
 T = TypeVar("T")
 
 PARKED = -1
+# A broker takes records of 1,000,000 bytes; columns have 32 bytes a trade, the rest is the dictionaries'.
+_DICTIONARY_BYTES_MAX = 500_000
+# So few entries cannot reach that: a symbol or a set of conditions has less than 1,100 bytes.
+_ENTRIES_UNCHECKED = 450
 
 
 @dataclass(slots=True)
@@ -96,7 +100,7 @@ class Cutter:
                 continue
             for first in range(start, end, self._record_trades_max):
                 part = _slice(trades, first, min(end, first + self._record_trades_max))
-                records.append(self._record(self._lanes[number], part, received_ts))
+                records += self._records(self._lanes[number], part, received_ts)
         return records, parked
 
     def cut_as(self, trades: TradeColumns, epoch: int, received_ts: int) -> list[tuple[int, TradesRecord]]:
@@ -109,8 +113,17 @@ class Cutter:
             positions = np.flatnonzero(partitions == partition)
             for first in range(0, len(positions), self._record_trades_max):
                 part = trades.take(positions[first : first + self._record_trades_max])
-                records.append(self._record(lane, part, received_ts))
+                records += self._records(lane, part, received_ts)
         return records
+
+    def _records(self, lane: _Lane, part: TradeColumns, received_ts: int) -> list[tuple[int, TradesRecord]]:
+        """One record, or several where dictionaries are so large that a broker would refuse it, again and again."""
+        entries = len(part.symbols) + len(part.condition_sets)
+        if entries > _ENTRIES_UNCHECKED and len(part) > 1 and _dictionary_bytes(part) > _DICTIONARY_BYTES_MAX:
+            half = len(part) // 2
+            parts = (_slice(part, 0, half), _slice(part, half, len(part)))
+            return [record for one in parts for record in self._records(lane, one, received_ts)]
+        return [self._record(lane, part, received_ts)]
 
     def _record(self, lane: _Lane, part: TradeColumns, received_ts: int) -> tuple[int, TradesRecord]:
         record = TradesRecord(lane.epoch, lane.next_seq, received_ts, part)
@@ -155,6 +168,13 @@ def _slice(trades: TradeColumns, start: int, end: int) -> TradeColumns:
         sets,
         condition_index,
     )
+
+
+def _dictionary_bytes(trades: TradeColumns) -> int:
+    """About what symbols and conditions take in a record: text, and three bytes around each."""
+    codes = [code for codes in trades.condition_sets for code in codes or ()]
+    texts = (*trades.symbols, *codes)
+    return sum(len(text.encode()) for text in texts) + 3 * (len(texts) + len(trades.condition_sets))
 
 
 def _compacted(dictionary: tuple[T, ...], index: UInt32Array) -> tuple[tuple[T, ...], UInt32Array]:

@@ -20,7 +20,7 @@ import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 import numpy as np
@@ -47,12 +47,17 @@ _FLAT_OBJECT = re.compile(rb"\{[^{}]*\}")
 _BACK_TO_BACK = re.compile(rb"^[\s,\[\]]*$")
 
 
+# There are 41 codes of one or two characters. Longer lists or texts are garbage, and would swell records without bound.
+_Code = Annotated[str, msgspec.Meta(max_length=16)]
+_Codes = Annotated[tuple[_Code, ...], msgspec.Meta(max_length=16)]
+
+
 class _Trade(msgspec.Struct, gc=False):
     s: str
     p: float
     t: float  # milliseconds; a float holds them exactly, and no integer of a stranger can overflow it
     v: float
-    c: Conditions = None
+    c: _Codes | None = None
 
 
 class _Frame(msgspec.Struct, gc=False):

@@ -230,11 +230,11 @@ class TradeCsv:
         size = _number(value["size"], "size")
         if price <= 0:
             raise _Refused("price_not_positive")
-        if price > _LIMITS.price_max:
+        if not _LIMITS.price_min <= price <= _LIMITS.price_max:
             raise _Refused("price_absurd")
         if size < 0:
             raise _Refused("size_negative")
-        if size > _LIMITS.size_max:
+        if size > _LIMITS.size_max or 0 < size < _LIMITS.size_min:
             raise _Refused("size_absurd")
         return symbol, event_ts, price, size, value.get(CONDITIONS, "")
 

@@ -10,6 +10,7 @@ from marketfeed.domain.log import TradesRecord
 from marketfeed.domain.partitions import partition_of
 from marketfeed.domain.trades import SymbolTable, TradeColumns
 from marketfeed.ingest.cutter import Cutter
+from marketfeed.wire.records import encode_body
 
 NAMES = tuple(f"S{i}" for i in range(30))
 SETS = (None, ("1",), ("1", "8"))
@@ -96,3 +97,21 @@ def test_a_reconciliation_is_cut_under_the_epoch_it_is_given() -> None:
     before = sum(len(record.trades) for where, record in records if where == partition)
     ((where, record),) = cutter.cut(batch([1]), 0)[0]
     assert (where, record.first_seq) == (partition, before)
+
+
+def test_a_record_stays_below_what_a_broker_takes() -> None:
+    """Conditions may be as long and as many as the decoder lets in; nothing is lost or reordered by cutting."""
+    count = 6000
+    sets = tuple(tuple(f"{number:08d}{code:08d}" for code in range(16)) for number in range(count))
+    index = np.arange(count, dtype=np.uint32)
+    zero = np.zeros(count, np.uint32)
+    trades = TradeColumns(("S0",), zero, np.arange(count), np.ones(count), np.ones(count), sets, index)
+    cutter = Cutter(SymbolTable(("S0",)), 4)
+    cutter.publish(["S0"], 3)
+    records, parked = cutter.cut(trades, 5)
+    assert parked is None
+    assert max(len(encode_body(record)[1]) for _, record in records) < 900_000
+    ends = np.cumsum([len(record.trades) for _, record in records]).tolist()
+    assert [record.first_seq for _, record in records] == [0, *ends[:-1]]
+    assert [row for _, record in records for row in rows_of(record.trades)] == rows_of(trades)
+    assert len(cutter.cut_as(trades, 9, 5)) == len(records)

@@ -105,6 +105,8 @@ def test_a_frame_cut_anywhere_invents_nothing(trades: list[dict[str, Any]], data
         ('{"s":"AAPL","p":10,"t":1}', "malformed_trade"),
         ('{"s":"AAPL","p":10,"t":1,"v":1,"c":["\\ud800"]}', "malformed_trade"),
         ('{"s":"AAPL","p":10,"t":1,"v":1,"c":[7]}', "malformed_trade"),
+        ('{"s":"AAPL","p":10,"t":1,"v":1,"c":["' + "x" * 17 + '"]}', "malformed_trade"),
+        ('{"s":"AAPL","p":10,"t":1,"v":1,"c":[' + '"1",' * 16 + '"1"]}', "malformed_trade"),
         ("17", "malformed_frame"),
     ],
 )
