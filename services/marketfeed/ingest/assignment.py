@@ -86,10 +86,12 @@ def _given_symbols(settings: IngestSettings) -> list[str]:
     symbols = list(settings.symbols)
     if settings.symbols_file is not None:
         try:
-            lines = settings.symbols_file.read_text().splitlines()
+            lines = settings.symbols_file.read_text("utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise SettingError("--symbols-file", f"{settings.symbols_file} cannot be read: {error}") from error
         symbols += [name for line in lines if (name := line.partition("#")[0].strip())]
+    if odd := [name for name in symbols if not name.isprintable()]:
+        raise SettingError("--symbols", f"{odd[0]!r} is not a symbol: it has characters that cannot be printed")
     if not symbols:
         raise SettingError("--symbols", "names no symbol; give some, or --symbols-file, or --plan")
     return symbols

@@ -34,4 +34,6 @@ def decode_plan(data: bytes) -> Plan:
         raise ValueError(f"not a plan: {error}") from error
     if body.revision < 0 or any(shard < 0 for shard in body.assigned.values()):
         raise ValueError("not a plan: revision and shards are not negative")
+    if odd := [name for name in (*body.assigned, *body.overflow) if not name]:
+        raise ValueError(f"not a plan: {odd[0]!r} is not a symbol")
     return Plan(body.revision, body.assigned, tuple(body.overflow), tuple(body.weights))

@@ -24,14 +24,16 @@ def given(**values: Any) -> IngestSettings:
 def test_shares_of_the_settings_symbols_are_complete_and_disjoint(tmp_path: Path) -> None:
     """From the flag and the file together."""
     listed = tmp_path / "symbols"
-    listed.write_text("AAPL # a remark\n\n  BINANCE:BTCUSDT\n# only a remark\n")
+    listed.write_text("\ufeffAAPL # a remark\n\n  BINANCE:BTCUSDT\n# only a remark\n", "utf-8")
     settings = given(symbols=("MSFT", "AAPL"), symbols_file=listed)
     shares = [Assigner(settings, shard, 3).current().mine for shard in range(3)]
     assert sorted(symbol for share in shares for symbol in share) == ["AAPL", "BINANCE:BTCUSDT", "MSFT"]
 
 
 @pytest.mark.parametrize(
-    "values", [{}, {"symbols_file": Path("nowhere")}, {"plan": Path("nowhere")}], ids=["nothing", "no file", "no plan"]
+    "values",
+    [{}, {"symbols_file": Path("nowhere")}, {"plan": Path("nowhere")}, {"symbols": ("A", "B\udcff")}],
+    ids=["nothing", "no file", "no plan", "not text"],
 )
 def test_a_start_without_symbols_is_refused(values: dict[str, Any]) -> None:
     """In one sentence."""

@@ -26,7 +26,15 @@ def test_revision_and_assignments_are_enough() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"[]", b'{"revision": 1}', b'{"revision": 1, "assigned": {"A": -1}}', b'{"assigned": {}, "x": 1}', b"\xff"],
+    [
+        b"",
+        b"[]",
+        b'{"revision": 1}',
+        b'{"revision": 1, "assigned": {"A": -1}}',
+        b'{"assigned": {}, "x": 1}',
+        b"\xff",
+        b'{"revision": 1, "assigned": {"": 0}}',
+    ],
 )
 def test_what_is_not_a_plan_says_so(text: bytes) -> None:
     """A half-written or wrong file is a ValueError, so that the plan in force stays."""
