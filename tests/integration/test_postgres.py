@@ -31,10 +31,13 @@ from marketfeed.adapters.postgres import (
     store,
     writer,
 )
+from marketfeed.adapters.postgres.start import read_start
 from marketfeed.domain.bars import COLUMNS, BarColumns, reduce_trades
 from marketfeed.domain.errors import SettingError, StalePosition, Unavailable
 from marketfeed.domain.ownership import EpochState, OwnerRow, state_at
+from marketfeed.domain.partitions import partition_of
 from marketfeed.domain.position import Position
+from marketfeed.domain.quotes import PreviousDay
 from marketfeed.domain.rollup import INTERVALS, bucket_ends, bucket_starts, roll_up
 from marketfeed.domain.sessions import Calendar, calendar
 from marketfeed.domain.tape import TapeGap
@@ -255,6 +258,32 @@ async def test_roll_ups_equal_the_domains(writing: StoreWriter, reading: Postgre
     before = await reading.previous_close(feed, ["A", "B", "NONE"], day + timedelta(days=2))
     assert set(before) == {"A", "B"}
     assert await reading.previous_close(feed, ["A"], day) == {}
+
+
+async def test_a_start_tells_both_days_though_roll_ups_lag(
+    writing: StoreWriter, reading: PostgresStore, feed: str
+) -> None:
+    """Seconds that no roll-up has yet, an hour ago included, count for the day so far and for yesterday's close."""
+    (symbol_id,) = await writing.symbol_ids(["A"])
+    partition, midnight_s, by = partition_of("A", 2), T0_S // 86_400 * 86_400, calendar("24x7")
+    at_s = np.array([-7200, -3, 5, 3605])
+    price = np.array([1.0, 2.0, 9.0, 4.0])
+    seconds = reduce_trades(
+        np.full(4, symbol_id), (midnight_s + at_s) * NANOS, price, np.ones(4), np.arange(4), np.zeros(4, np.int64)
+    )
+    await writing.ensure_days("bar_1s", np.unique(seconds.start_s // 86_400).tolist())
+    async with writing.transaction(TOPIC, [Advance(partition, 0, 9, 1)]) as transaction:
+        await transaction.write_bars(stored(seconds, by))
+        await transaction.add_owners(partition, [OwnerRow("A", 1, 0, 0)], {"A": symbol_id})
+        await transaction.add_epochs([(partition, 9, EpochState(1, 3, (midnight_s + 3606) * NANOS))])
+        for interval in ("1m", "1h", "1d"):
+            start_s = bucket_starts(seconds.start_s[:1], interval, by)
+            ends = bucket_ends(start_s, interval, by), np.ones(1, np.bool_), np.ones(1, np.bool_)
+            await transaction.roll_up(INTERVALS[interval], Buckets(np.array([symbol_id]), start_s, *ends))
+        await transaction.note_progress([Progress(partition, 1, midnight_s - 60, 9, 2**40)])
+    start = await read_start(reading, feed, 5)
+    assert start.previous == {symbol_id: PreviousDay(midnight_s // 86_400 - 1, 2.0, (midnight_s - 3) * NANOS, 1, 0)}
+    assert (start.days.high.tolist(), start.days.close.tolist(), start.days.trades.tolist()) == ([9.0], [4.0], [2])
 
 
 async def test_states_settle_by_range(writing: StoreWriter, reading: PostgresStore, feed: str) -> None:

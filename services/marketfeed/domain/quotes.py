@@ -10,7 +10,7 @@ calls per batch and one dictionary look-up per symbol in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,6 +65,38 @@ class QuoteColumns:
 
     def __len__(self) -> int:
         return len(self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class PreviousDay:
+    """The close of the trading day before: the day (days since 1970-01-01) and the order key of its last trade."""
+
+    date: int
+    close: float
+    event_ts: int
+    offset: int
+    index: int
+
+
+_NO_PREVIOUS = PreviousDay(NO_DAY, np.nan, 0, 0, 0)
+
+
+def quotes_of_days(day: BarColumns, previous: Mapping[int, PreviousDay], partition: Int64Array) -> QuoteColumns:
+    """Quotes as far as stored bars tell them: days as in `QuoteColumns.day`, and the days before by symbol id."""
+    before = [previous.get(symbol_id, _NO_PREVIOUS) for symbol_id in day.symbol_id.tolist()]
+    count = len(day)
+    return QuoteColumns(
+        day=day,
+        size=np.full(count, np.nan),
+        previous_close=np.array([b.close for b in before], np.float64),
+        previous_date=np.array([b.date for b in before], np.int64),
+        previous_ts=np.array([b.event_ts for b in before], np.int64),
+        previous_offset=np.array([b.offset for b in before], np.int64),
+        previous_index=np.array([b.index for b in before], np.int64),
+        partition=partition,
+        received_ts=np.zeros(count, np.int64),
+        append_ts=np.zeros(count, np.int64),
+    )
 
 
 _STAMPS = ("previous_date", "previous_ts", "previous_offset", "previous_index", "partition", "received_ts", "append_ts")

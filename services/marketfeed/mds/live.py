@@ -23,7 +23,7 @@ from marketfeed.domain.log import Logged
 from marketfeed.domain.ownership import PartitionReader, PartitionState
 from marketfeed.domain.partitions import partition_of
 from marketfeed.domain.position import Position
-from marketfeed.domain.quotes import NO_DAY, QuoteBook, QuoteColumns
+from marketfeed.domain.quotes import QuoteBook, QuoteColumns
 from marketfeed.domain.sessions import Calendar
 from marketfeed.domain.tape import TapeEvent, TapeGap, TapeOwner, TapeStatus, TapeTrades, TapeWatermark
 from marketfeed.domain.trades import NANOS, Float64Array, Int64Array, SymbolTable
@@ -391,25 +391,6 @@ class LiveState:
 def nothing_known(topic_id: str, offsets: Mapping[int, int]) -> Beginning:
     """A beginning without a store; at offset 0 all bars there are will be held."""
     return Beginning(topic_id, offsets, {}, SymbolTable(), no_bars(), None, {}, None, ())
-
-
-def quotes_of(days: BarColumns, previous: Mapping[int, tuple[int, float]], partitions: Sequence[int]) -> QuoteColumns:
-    """Quotes as far as stored bars tell them: days as in QuoteColumns.day, `previous` (date, close) by symbol id."""
-    count = len(days)
-    before = [previous.get(i, (NO_DAY, float("nan"))) for i in days.symbol_id.tolist()]
-    zeros = np.zeros(count, np.int64)
-    return QuoteColumns(
-        day=days,
-        size=np.full(count, np.nan),
-        previous_close=np.array([close for _, close in before], np.float64),
-        previous_date=np.array([day for day, _ in before], np.int64),
-        previous_ts=zeros,
-        previous_offset=zeros,
-        previous_index=zeros,
-        partition=np.array(partitions, np.int64),
-        received_ts=zeros.copy(),
-        append_ts=zeros.copy(),
-    )
 
 
 def _joined(parts: Sequence[TapeTrades]) -> TapeTrades:

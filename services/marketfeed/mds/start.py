@@ -22,9 +22,10 @@ from marketfeed.domain.errors import Unavailable
 from marketfeed.domain.ownership import LEARN_NS, PartitionState
 from marketfeed.domain.partitions import partition_of
 from marketfeed.domain.position import Position
+from marketfeed.domain.quotes import PreviousDay, quotes_of_days
 from marketfeed.domain.tape import TapeGap
 from marketfeed.domain.trades import NANOS, Int64Array, SymbolTable
-from marketfeed.mds.live import Beginning, nothing_known, quotes_of
+from marketfeed.mds.live import Beginning, nothing_known
 from marketfeed.runtime.logs import Logger
 
 # More than what owners are learned from, so that learning is over when the end of the log is reached.
@@ -83,8 +84,8 @@ class StoredStart(Protocol):
         """The newest trading day of each symbol; start_s is trade_date * 86400."""
 
     @property
-    def previous(self) -> Mapping[int, tuple[int, float]]:
-        """(trade date, close) of the day before, by store id."""
+    def previous(self) -> Mapping[int, PreviousDay]:
+        """The day before, by store id."""
 
     @property
     def gaps(self) -> tuple[TapeGap, ...]:
@@ -155,7 +156,7 @@ def beginning_of(stored: StoredStart, partitions: int) -> Beginning:
         for state in stored.state.partitions.values()
         for symbol, row in state.owners.items()
     }
-    previous = {int(places[store_id]): close for store_id, close in stored.previous.items()}
+    previous = {int(places[store_id]): day for store_id, day in stored.previous.items()}
     partition = [partition_of(names[i], partitions) for i in days.symbol_id.tolist()]
     return Beginning(
         topic_id=position.topic_id,
@@ -165,7 +166,7 @@ def beginning_of(stored: StoredStart, partitions: int) -> Beginning:
         seconds=_renamed(stored.seconds, places),
         held_from_s=stored.held_from_s,
         watermarks=marks,
-        quotes=quotes_of(days, previous, partition),
+        quotes=quotes_of_days(days, previous, np.array(partition, np.int64)),
         gaps=tuple(replace(gap, symbol_id=places[gap.symbol_id]) for gap in stored.gaps),
     )
 

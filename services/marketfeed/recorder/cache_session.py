@@ -22,7 +22,7 @@ from marketfeed.domain.errors import MarketfeedError, Unavailable
 from marketfeed.domain.ownership import EpochState, OwnerRow, PartitionState
 from marketfeed.domain.partitions import partition_of
 from marketfeed.domain.position import Position
-from marketfeed.domain.quotes import QuoteBook
+from marketfeed.domain.quotes import QuoteBook, quotes_of_days
 from marketfeed.domain.second_cells import Cells, SecondCells
 from marketfeed.domain.sessions import Calendar
 from marketfeed.domain.tape import TapeTrades, TapeWatermark
@@ -30,7 +30,7 @@ from marketfeed.domain.trades import NANOS, Int64Array
 from marketfeed.recorder import metrics
 from marketfeed.recorder.log_tail import LogTail, Taken
 from marketfeed.runtime.logs import get_logger
-from marketfeed.wire.redis_quotes import QuoteEncoder, decode_quotes, quotes_of_days
+from marketfeed.wire.redis_quotes import QuoteEncoder, decode_quotes
 
 QUOTES_PER_READ = 500
 CELLS_PER_CALL = 20_000
@@ -127,7 +127,7 @@ class CacheSession:
         names = [name for _, name in start.symbols]
         own = dict(zip((one for one, _ in start.symbols), self._tail.symbols.ids(names).tolist(), strict=True))
         day = _with_own_ids(start.days, own)
-        previous = {own[symbol_id]: close for symbol_id, close in start.previous.items()}
+        previous = {own[symbol_id]: before for symbol_id, before in start.previous.items()}
         partitions = len(self.position.offsets)
         partition = [partition_of(self._tail.symbols.name(one), partitions) for one in day.symbol_id.tolist()]
         self.book.load(quotes_of_days(day, previous, np.array(partition, np.int64)))

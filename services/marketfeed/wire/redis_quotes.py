@@ -21,9 +21,9 @@ import numpy as np
 
 from marketfeed.domain.bars import COLUMNS, DTYPES, BarColumns
 from marketfeed.domain.decimals import from_decimal, to_decimal
-from marketfeed.domain.quotes import DAY_S, NO_DAY, QuoteColumns
+from marketfeed.domain.quotes import DAY_S, QuoteColumns
 from marketfeed.domain.sessions import SESSIONS, Calendar
-from marketfeed.domain.trades import NANOS, Int64Array
+from marketfeed.domain.trades import NANOS
 
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 Fields = dict[str, str | int | float]
@@ -139,21 +139,6 @@ def decode_quotes(hashes: Mapping[str, Mapping[str, str]], ids: Mapping[str, int
         for name, number in more.items():
             rest.setdefault(name, []).append(number)
     day = BarColumns(**{name: np.array(bars[name], DTYPES[name]) for name in COLUMNS})
-    return _quotes(day, rest)
-
-
-def quotes_of_days(day: BarColumns, previous: Mapping[int, tuple[int, float]], partition: Int64Array) -> QuoteColumns:
-    """Quotes made of stored day bars (start_s = trade_date * 86400) and (date, close) of the days before, by id."""
-    known = [previous.get(symbol_id) for symbol_id in day.symbol_id.tolist()]
-    count = len(day)
-    rest: dict[str, list[float]] = {
-        "size": [float("nan")] * count,
-        "previous_close": [float("nan") if k is None else k[1] for k in known],
-        "previous_date": [NO_DAY if k is None else k[0] for k in known],
-        **{name: [0] * count for name in ("previous_ts", "previous_offset", "previous_index")},
-        "partition": partition.tolist(),
-        **{name: [0] * count for name in ("received_ts", "append_ts")},
-    }
     return _quotes(day, rest)
 
 

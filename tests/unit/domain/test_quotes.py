@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketfeed.domain.decimals import to_decimal
-from marketfeed.domain.quotes import DAY_S, NO_DAY, QuoteBook, QuoteColumns
+from marketfeed.domain.quotes import DAY_S, NO_DAY, PreviousDay, QuoteBook, QuoteColumns, quotes_of_days
 from marketfeed.domain.tape import TapeTrades
 from marketfeed.domain.trades import NANOS, Int64Array
 
@@ -81,6 +81,18 @@ def test_a_late_trade_of_yesterday_corrects_the_previous_close() -> None:
     quotes = book.take(book.ids())
     assert quotes.previous_close.tolist() == [2.0]
     assert quotes.day.close.tolist() == [3.0]
+
+
+def test_a_late_trade_of_yesterday_corrects_a_stored_previous_close_only_if_it_is_later() -> None:
+    """After a start from stored days as without one: the order key of yesterday's last trade decides."""
+    whole, started = QuoteBook(day_of), QuoteBook(day_of)
+    whole.apply(tape([(0, 80_000_000, 100, 1), (0, 86_400_000, 300, 1)], 0))
+    before = PreviousDay(0, 1.0, 80_000_000 * 1_000_000, 0, 0)
+    started.load(quotes_of_days(whole.take(whole.ids()).day, {0: before}, np.array([2])))
+    for offset, late, close in ((1, 70_000_000, 1.0), (2, 86_399_000, 5.0)):
+        for book in (whole, started):
+            book.apply(tape([(0, late, 500, 1)], offset))
+            assert book.take(book.ids()).previous_close.tolist() == [close]
 
 
 @given(TRADES, TRADES)

@@ -12,6 +12,7 @@ from marketfeed.domain.bars import reduce_trades
 from marketfeed.domain.errors import Unavailable
 from marketfeed.domain.ownership import EpochState, OwnerRow, PartitionState
 from marketfeed.domain.position import Position
+from marketfeed.domain.quotes import PreviousDay
 from marketfeed.domain.tape import TapeGap
 from marketfeed.domain.trades import NANOS
 from marketfeed.mds.start import LogOrigins, beginning_of
@@ -57,7 +58,7 @@ class Start:
     state: State
     symbols: tuple[tuple[int, str], ...] = ((7, "Z"), (3, "A"))
     held_from_s: int = T0
-    previous: dict[int, tuple[int, float]] = field(default_factory=lambda: {3: (20_000, 4.5)})
+    previous: dict[int, PreviousDay] = field(default_factory=lambda: {3: PreviousDay(20_000, 4.5, 3, 2, 1)})
 
     @property
     def seconds(self) -> Any:

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketfeed.domain.quotes import DAY_S, QuoteBook
+from marketfeed.domain.quotes import DAY_S, PreviousDay, QuoteBook, quotes_of_days
 from marketfeed.domain.sessions import calendar
 from marketfeed.domain.tape import TapeTrades
-from marketfeed.wire.redis_quotes import QuoteEncoder, decode_quotes, quotes_of_days
+from marketfeed.wire.redis_quotes import QuoteEncoder, decode_quotes
 
 NAMES = ("AAPL", "BINANCE:BTCUSDT", "MSFT")
 TRADES = st.lists(
@@ -79,7 +79,7 @@ def test_a_hash_reads_as_documented() -> None:
 def test_quotes_are_made_of_stored_days() -> None:
     """A rebuilt quote has the stored day and previous close, and no size until the next trade."""
     book = book_of([(0, 20_000 * 86_400, 187.5, 3.25), (2, 20_000 * 86_400, 5.0, 1.0)])
-    quotes = quotes_of_days(book.take(book.ids()).day, {2: (19_999, 4.5)}, np.array([3, 1]))
+    quotes = quotes_of_days(book.take(book.ids()).day, {2: PreviousDay(19_999, 4.5, 3, 2, 1)}, np.array([3, 1]))
     assert np.isnan(quotes.size).all()
     assert quotes.previous_close[1] == 4.5
     assert np.isnan(quotes.previous_close[0])

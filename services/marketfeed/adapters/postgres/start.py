@@ -3,7 +3,8 @@
 Read are the readers' rule at the checkpoint, the newest 1 s bars, each symbol's trading day so far and its previous
 close. Roll-ups follow the seconds, so a day is put together without a gap from what is exact at each distance: hours
 up to H0, minutes up to W0, seconds from W0 on, where W0 is the minute of the first second that the roll-ups may still
-lack (changed at or after `rolled_offset`), and H0 its hour. Costs a few rows per hour, minute and second per symbol.
+lack (changed at or after `rolled_offset`, from `rolled_from_s` on), and H0 its hour. Costs a few rows per hour, minute
+and second per symbol.
 """
 
 from __future__ import annotations
@@ -15,19 +16,17 @@ from typing import Any
 import numpy as np
 
 from marketfeed.adapters.postgres.bars import READ_COLUMNS, StoredBars, fetch_bars, join_stored
-from marketfeed.adapters.postgres.state import StoredState, read_state
+from marketfeed.adapters.postgres.state import CheckpointRow, StoredState, read_state
 from marketfeed.adapters.postgres.store import PostgresStore
 from marketfeed.domain.bars import BarColumns, combine
 from marketfeed.domain.ownership import PartitionState
 from marketfeed.domain.partitions import partition_of
+from marketfeed.domain.quotes import PreviousDay
 from marketfeed.domain.tape import TapeGap
 from marketfeed.domain.trades import NANOS, Int64Array
 
 DAY_S = 86_400
 LATENESS_S = 15 * 60
-# How far below a symbol's watermark changed seconds are looked for that the roll-ups may lack: lateness and the
-# roll-ups' own delay.
-ROLL_UP_DELAY_S = LATENESS_S + 300
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +36,7 @@ class StartState:
     symbols   (store id, name) of every symbol of the feed
     seconds   1 s bars from `held_from_s` on, and all OPEN ones
     days      the newest trading day of each symbol that has one, as one bar; start_s is trade_date * 86400
-    previous  (trade date in days since 1970, close) of the day before, by store id
+    previous  the trading day before, by store id; its close is as exact as the day
     gaps      those that may still touch a bar that changes
     """
 
@@ -46,7 +45,7 @@ class StartState:
     seconds: BarColumns
     held_from_s: int
     days: BarColumns
-    previous: Mapping[int, tuple[int, float]]
+    previous: Mapping[int, PreviousDay]
     gaps: tuple[TapeGap, ...]
 
 
@@ -89,16 +88,16 @@ async def _exact_from(
 ) -> Int64Array:
     """W0 of each symbol: the minute from which on only seconds are exact; not after `held_from_s` or an OPEN bar."""
     partitions = max(len(state.rows), 1)
-    rolled = {partition: row.rolled_offset for partition, row in state.rows.items()}
-    offsets = [rolled.get(partition_of(name, partitions), 0) for _, name in symbols]
+    none = CheckpointRow(0, 0, 0, 0, 0, 0, 0)
+    due = [state.rows.get(partition_of(name, partitions), none) for _, name in symbols]
     rows = await connection.fetch(
         "SELECT k.symbol_id, extract(epoch FROM min(b.start))::int8 AS first_s"
         " FROM unnest($1::int[], $2::int8[], $3::int8[]) AS k (symbol_id, rolled, from_s)"
         " JOIN bar_1s b ON b.symbol_id = k.symbol_id AND b.start >= to_timestamp(k.from_s)"
         " WHERE b.changed_offset >= k.rolled GROUP BY k.symbol_id",
         [symbol_id for symbol_id, _ in symbols],
-        offsets,
-        np.maximum(watermark_s - ROLL_UP_DELAY_S, 0).tolist(),
+        [row.rolled_offset for row in due],
+        [row.rolled_from_s for row in due],
     )
     first = {r["symbol_id"]: r["first_s"] for r in rows}
     lacking = np.array([first.get(symbol_id, _FOR_EVER_S) for symbol_id, _ in symbols], np.int64)
@@ -121,11 +120,12 @@ async def _range(connection: Any, table: str, ids: Int64Array, from_s: Int64Arra
 
 async def _days(
     connection: Any, ids: Int64Array, from_s: Int64Array, seconds: StoredBars
-) -> tuple[BarColumns, dict[int, tuple[int, float]]]:
+) -> tuple[BarColumns, dict[int, PreviousDay]]:
     """The newest trading day of each symbol, and the day before."""
     rows = await connection.fetch(
-        "SELECT b.symbol_id, b.trade_date - date '1970-01-01' AS day, b.close,"
-        " extract(epoch FROM b.start)::int8 AS start_s FROM unnest($1::int[]) AS k (symbol_id) CROSS JOIN LATERAL ("
+        "SELECT b.symbol_id, b.trade_date - date '1970-01-01' AS day, b.close, b.close_ts, b.close_offset,"
+        " b.close_index, extract(epoch FROM b.start)::int8 AS start_s"
+        " FROM unnest($1::int[]) AS k (symbol_id) CROSS JOIN LATERAL ("
         " SELECT * FROM bar_1d WHERE symbol_id = k.symbol_id ORDER BY start DESC LIMIT 2) b ORDER BY b.start",
         ids.tolist(),
     )
@@ -133,18 +133,41 @@ async def _days(
     newest = dict(zip(seconds.bars.symbol_id.tolist(), seconds.trade_date.tolist(), strict=True))
     for r in rows:
         newest[r["symbol_id"]] = max(r["day"], newest.get(r["symbol_id"], r["day"]))
-    previous: dict[int, tuple[int, float]] = {}
     day_start_s: dict[int, int] = {}
+    stored: list[tuple[int, PreviousDay]] = []
     for r in rows:
         if r["day"] < newest[r["symbol_id"]]:
-            previous[r["symbol_id"]] = (r["day"], r["close"])
+            before = PreviousDay(r["day"], r["close"], r["close_ts"], r["close_offset"], r["close_index"])
+            stored.append((r["symbol_id"], before))
         else:
             day_start_s[r["symbol_id"]] = r["start_s"]
     hour_s = from_s // 3600 * 3600
     begin_s = np.array([day_start_s.get(one, _FOR_EVER_S) for one in ids.tolist()], np.int64)
     hours = await _range(connection, "bar_1h", ids, begin_s, hour_s)
     minutes = await _range(connection, "bar_1m", ids, np.maximum(begin_s, hour_s), from_s)
-    return _as_days(join_stored([hours, minutes, seconds]), newest), previous
+    return _as_days(join_stored([hours, minutes, seconds]), newest), _previous(stored, seconds, newest)
+
+
+def _previous(
+    stored: Sequence[tuple[int, PreviousDay]], seconds: StoredBars, newest: Mapping[int, int]
+) -> dict[int, PreviousDay]:
+    """The last trade of the newest day before each symbol's newest one, by bar_1d and by what that may lack."""
+    bars, found = seconds.bars, dict[int, PreviousDay]()
+    rows = zip(
+        *(c.tolist() for c in (bars.symbol_id, seconds.trade_date, bars.close)),
+        *(c.tolist() for c in (bars.close_ts, bars.close_offset, bars.close_index)),
+        strict=True,
+    )
+    lacking = ((symbol_id, PreviousDay(*day)) for symbol_id, *day in rows if day[0] < newest[symbol_id])
+    for symbol_id, before in (*stored, *lacking):
+        held = found.get(symbol_id)
+        if held is None or _key(before) > _key(held):
+            found[symbol_id] = before
+    return found
+
+
+def _key(day: PreviousDay) -> tuple[int, int, int, int]:
+    return day.date, day.event_ts, day.offset, day.index
 
 
 def _as_days(parts: StoredBars, newest: Mapping[int, int]) -> BarColumns:
