@@ -179,6 +179,7 @@ def make_plan(settings: DemoSettings, state: Path, view: StatusView) -> RunPlan:
         if settings.port:
             view.say(f"port {settings.port} is in use, so the page is on port {port} (--port chooses another)")
     return RunPlan(
+        faulty=bool(settings.fault),
         feed=settings.feed or ("demo" if duration_s is None else f"run{secrets.token_hex(4)}"),
         duration_s=duration_s,
         symbols=symbols,

@@ -31,6 +31,7 @@ class RunPlan:
     universe     how many symbols the generator has
     feed_port    the generator's WebSocket and manifest
     public_port  the page and the API
+    faulty       whether the generator was told to make faults
     """
 
     feed: str
@@ -40,6 +41,7 @@ class RunPlan:
     feed_port: int
     public_port: int
     retention_gb: float
+    faulty: bool = False
 
     @property
     def generator_url(self) -> str:

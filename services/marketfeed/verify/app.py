@@ -4,8 +4,8 @@
 2. The store's bars against the rebuilt ones, every column.
 3. The manifest against the store's bars, so that no common error of 1 and 2 hides.
 4. The cache's closes, and its last prices, against the rebuilt bars.
-Exit code 0: all equal outside marked gaps, and not more than was sent inside. 1: not so, or a server is away. 2: a
-setting is wrong.
+Exit code 0: all equal outside marked gaps, not more than was sent inside, and of all trades not more than
+`--lost-max` missing there. 1: not so, or a server is away. 2: a setting is wrong.
 """
 
 from __future__ import annotations
@@ -112,9 +112,9 @@ async def _compare(
     kept = seconds_of_bars(stored).since(from_s)
     shown = settings.findings_shown
     comparisons: list[Comparison] = [
-        compare_seconds("sent = log", sent, logged, rebuilt.gaps, shown),
+        compare_seconds("sent = log", sent, logged, rebuilt.gaps, shown, settings.lost_max),
         compare_bars("log = PostgreSQL", bars, stored, settled, shown),
-        compare_seconds("sent = PostgreSQL", sent, kept, rebuilt.gaps, shown),
+        compare_seconds("sent = PostgreSQL", sent, kept, rebuilt.gaps, shown, settings.lost_max),
         compare_cells("log = Redis seconds", bars, cells, shown),
         compare_quotes("log = Redis quotes", bars, quotes, shown),
     ]

@@ -10,7 +10,7 @@ outside of what was sent. Its first and last price may be others, as the trades 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -89,7 +89,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What a comparison found. `cells` were looked at; `in_gaps` of them are short of something inside a gap."""
+    """What a comparison found. `cells` were looked at; `in_gaps` of them are short of something inside a gap.
+
+    covered      cells that gaps touch, short or not
+    sent, lost   trades (with price updates, where they are counted) that were sent, and that gaps lack of them
+    lost_max     the share of `sent` that may be lost: a gap is an excuse for little, not for everything
+    """
 
     name: str
     cells: int
@@ -98,11 +103,20 @@ class Comparison:
     double: int
     different: int
     findings: tuple[Finding, ...]
+    covered: int = 0
+    sent: int = 0
+    lost: int = 0
+    lost_max: float = 1.0
+
+    @property
+    def too_much_lost(self) -> bool:
+        """Whether more is missing inside gaps than may be."""
+        return self.lost > self.lost_max * self.sent
 
     @property
     def equal(self) -> bool:
-        """Whether nothing was found."""
-        return not (self.missing or self.double or self.different)
+        """Whether nothing was found, and gaps did not have to excuse too much."""
+        return not (self.missing or self.double or self.different or self.too_much_lost)
 
 
 class Findings:
@@ -172,9 +186,17 @@ def gap_cells(gaps: Iterable[TapeGap], seconds: Seconds) -> BoolArray:
 
 
 def compare_seconds(
-    name: str, sent: Seconds, kept: Seconds, gaps: Sequence[TapeGap] = (), findings_max: int = 20
+    name: str,
+    sent: Seconds,
+    kept: Seconds,
+    gaps: Sequence[TapeGap] = (),
+    findings_max: int = 20,
+    lost_max: float = 1.0,
 ) -> Comparison:
-    """Cell by cell: `kept` must equal `sent`, inside gaps it must not exceed it."""
+    """Cell by cell: `kept` must equal `sent`, inside gaps it must not exceed it.
+
+    `lost_max`: the share of the trades sent that may be missing inside gaps.
+    """
     found = Findings(findings_max)
     in_both, sent_at, kept_at = np.intersect1d(sent.keys(), kept.keys(), assume_unique=True, return_indices=True)
     lost = np.setdiff1d(np.arange(len(sent)), sent_at)
@@ -186,7 +208,20 @@ def compare_seconds(
         found.add(DOUBLE, int(kept.symbol_id[at]), int(kept.start_s[at]), detail)
     short = _compare_joined(sent, kept, sent_at, kept_at, forgiven[sent_at], found)
     cells = len(sent) + len(kept) - len(in_both)
-    return found.done(name, cells, int(forgiven[lost].sum()) + short)
+    done = found.done(name, cells, int(forgiven[lost].sum()) + short)
+    counted = sent.rows is not None and kept.rows is not None
+    sent_rows, kept_rows = (sent.rows, kept.rows) if counted else (sent.trades, kept.trades)
+    assert sent_rows is not None
+    assert kept_rows is not None
+    lacking = sent_rows.copy()
+    lacking[sent_at] -= kept_rows[kept_at]
+    return replace(
+        done,
+        covered=int(forgiven.sum()),
+        sent=int(sent_rows.sum()),
+        lost=int(lacking[forgiven & (lacking > 0)].sum()),
+        lost_max=lost_max,
+    )
 
 
 def _compare_joined(

@@ -25,6 +25,7 @@ def report(
     ]
     lines += ["", "log: " + ", ".join(f"{name} {count:,}" for name, count in counts.items())]
     lines += [f"note: {note}" for note in notes]
+    lines += [_gaps_of(c) for c in comparisons if c.covered]
     for comparison in comparisons:
         lines += _listed(comparison, symbols)
     equal = all(comparison.equal for comparison in comparisons)
@@ -32,8 +33,18 @@ def report(
     return "\n".join(lines) + "\n"
 
 
+def _gaps_of(comparison: Comparison) -> str:
+    """How much of what was sent gaps touch, and how much they cost."""
+    c = comparison
+    verdict = f", more than {c.lost_max:.2%}" if c.too_much_lost else ""
+    return (
+        f"{c.name}: gaps cover {c.covered:,} of {c.cells:,} cells ({c.covered / c.cells:.1%}) and lack {c.lost:,} of"
+        f" {c.sent:,} trades ({c.lost / max(c.sent, 1):.2%}){verdict}"
+    )
+
+
 def _listed(comparison: Comparison, symbols: SymbolTable) -> list[str]:
-    if comparison.equal:
+    if not comparison.findings:
         return []
     lines = ["", f"{comparison.name}:"]
     for finding in comparison.findings:

@@ -106,6 +106,20 @@ def test_inside_a_gap_trades_may_be_missing_and_nothing_else() -> None:
     assert told(compare_seconds("x", sent, invented, [gap(0, 0.0, 9.0)])) == [("double", 0, 7)]
 
 
+def test_gaps_excuse_only_a_share_of_what_was_sent() -> None:
+    """A gap over everything must not hide that everything is missing."""
+    sent, none = seconds_of(TRADES), seconds_of(TRADES).since(2**40)
+    everything = [gap(0, 0.0, 9.0), gap(1, 0.0, 9.0)]
+    empty = compare_seconds("x", sent, none, everything, lost_max=0.5)
+    assert (empty.covered, empty.sent, empty.lost) == (6, 8, 8)
+    assert empty.too_much_lost
+    assert not empty.equal
+    one = compare_seconds("x", sent, seconds_of(TRADES[1:]), everything, lost_max=0.5)
+    assert (one.covered, one.lost, one.equal) == (6, 1, True)
+    assert not compare_seconds("x", sent, seconds_of(TRADES[1:]), everything, lost_max=0.0).equal
+    assert compare_seconds("x", sent, sent, everything, lost_max=0.0).equal
+
+
 def test_all_findings_are_counted_and_some_are_listed() -> None:
     """A broken run must not print a million lines."""
     comparison = compare_seconds("x", seconds_of(TRADES), seconds_of(TRADES).since(2**40), (), 2)
