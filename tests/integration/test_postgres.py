@@ -94,6 +94,8 @@ async def test_bars_come_back_to_the_last_bit(writing: StoreWriter, reading: Pos
     """Floats, offsets and exact sums of any scale survive, and a second write replaces the row."""
     ids = await writing.symbol_ids(["A", "B", "C"])
     assert await writing.symbol_ids(["C", "A"]) == [ids[2], ids[0]]
+    begun = await reading.read_state(feed)
+    assert {(row.rolled_from_s, row.published_from_s) for row in begun.rows.values()} == {(2**40, 2**40)}
     by = calendar("24x7")
     some = random_bars(ids, 30)
     huge = replace(some, volume=some.volume * 10**15 + 7, notional=some.notional * 10**12 + 1)
@@ -114,6 +116,9 @@ async def test_bars_come_back_to_the_last_bit(writing: StoreWriter, reading: Pos
     assert symbols[0].price_scale == int(some.price_scale[some.symbol_id == ids[0]].max())
     unknown = await reading.read_bars(feed, "NONE", 1, T0_S, T0_S + 60)
     assert len(unknown[1]) == 0
+    window = await reading.read_window(np.array(ids[:2]), np.array([T0_S + 20, 0]), np.array([2**40, 7]))
+    newest = [some.start_s[some.symbol_id == symbol_id] for symbol_id in ids[:2]]
+    assert window.bars.start_s.tolist() == [*newest[0][newest[0] >= T0_S + 20], *newest[1][-7:]]
     closes = await reading.read_closes(feed, T0_S, T0_S + 60)
     np.testing.assert_array_equal(closes["close_ts"], huge.close_ts)
 
@@ -222,6 +227,8 @@ async def test_another_log_voids_owners_and_marks_a_gap(
     found = await reading.read_state(feed)
     assert found.position == Position("log-two", {0: 0, 1: 0})
     assert not found.partitions[0].owners
+    assert {(row.rolled_offset, row.rolled_from_s) for row in found.rows.values()} == {(0, T0_S - 900)}
+    assert {(row.published_offset, row.published_from_s) for row in found.rows.values()} == {(0, T0_S - 900)}
     (gap,) = await reading.read_gaps(feed, T0_S * NANOS, T0_S * NANOS)
     assert (gap.reason, gap.symbol_id.tolist(), gap.to_ts) == ("log_replaced", ids, (T0_S + 1) * NANOS)
     back = (await reading.read_all_bars(feed, 1, T0_S, T0_S + 3)).bars
@@ -311,6 +318,7 @@ async def test_raw_trades_and_quarantine_are_kept(writing: StoreWriter, stack: A
     ids = await writing.symbol_ids(["A"])
     sets = await writing.condition_ids([("1", "12"), None, ()])
     assert sets == await writing.condition_ids([("1", "12"), None, ()])
+    assert len({*sets, *await writing.condition_ids([("1,12",), ("null",)])}) == 5
     await writing.ensure_days("trade", [T0_S // 86_400])
     rows = [QuarantineRow(0, 5, 1, "late_after_final", "A price=1.0")] * 2
     columns = [np.full(3, v) for v in (1, 40, 0, ids[0], T0_S * NANOS)]

@@ -44,6 +44,8 @@ from marketfeed.runtime.logs import get_logger
 
 BUCKETS_PER_FLUSH = 2_000
 QUARANTINE_PER_FLUSH = 1_000
+# Seconds read at the start of a symbol without a watermark: more than trades may be late by.
+UNMARKED_ROWS_MAX = 2_000
 
 log = get_logger("recorder.store")
 
@@ -139,9 +141,11 @@ class StoreSession:
         self.window.load_watermarks(np.arange(count), watermarks)
         self._due.load_watermarks(reached_s)
         held_from_s = int(reached_s.max(initial=0)) - self._settings.window_s
-        # OPEN bars start less than two seconds below their symbol's watermark; without one, all are OPEN.
+        # OPEN bars start less than two seconds below their symbol's watermark. Without one all live bars of this log
+        # are OPEN, those of half a second; what lies below may be imported or another log's, and have any length.
         from_s = np.minimum(held_from_s, reached_s - 2)
-        stored = await self._store.read_window(self._ids.stored, from_s)
+        rows_max = np.where(reached_s > 0, 2**40, UNMARKED_ROWS_MAX)
+        stored = await self._store.read_window(self._ids.stored, from_s, rows_max)
         self.window.load(self._with_own_ids(stored.bars), held_from_s)
         alive = watermarks[watermarks > 0]
         oldest_ts = int(alive.min()) - 1000 * NANOS if len(alive) else 0
@@ -218,6 +222,7 @@ class StoreSession:
         ]
         async with self._writer.transaction(self.position.topic_id, advances) as transaction:
             bars = await self._write_bars(transaction, pending)
+            await self._write_gaps(transaction, pending)
             await self._roll_up(transaction, roll_all)
             await self._settle(transaction)
             await self._write_log_state(transaction, pending)
@@ -252,6 +257,20 @@ class StoreSession:
             span_s = np.arange(gap.from_s // 60 * 60, gap.until_s, 60)
             self._due.mark(np.full(len(span_s), gap.symbol_id), span_s, dict(self.position.offsets))
         return bars
+
+    async def _write_gaps(self, transaction: StoreTransaction, pending: Pending) -> None:
+        """Before the roll-ups, which look for gaps. A gap may touch a minute without touching a bar in it: those at its
+        ends are made anew (what lies between has its bars marked, or none)."""
+        await transaction.add_gaps(
+            [
+                GapRow(g.partition, g.offset, g.reason, g.from_ts, g.to_ts, g.dropped, self._stored_ids(g.symbol_id))
+                for g in pending.gaps
+            ]
+        )
+        for gap in pending.gaps:
+            for at_ts in (gap.from_ts, gap.to_ts):
+                at_s = np.full(len(gap.symbol_id), at_ts // NANOS)
+                self._due.mark(gap.symbol_id, at_s, dict(self.position.offsets))
 
     async def _raise_scales(self, transaction: StoreTransaction, bars: BarColumns) -> None:
         finer: dict[int, tuple[int, int]] = {}
@@ -308,12 +327,6 @@ class StoreSession:
             await transaction.add_owners(partition, changes.owners, self._ids.by_name)
             epochs += [(partition, changes.next_offset, state) for state in changes.epochs]
         await transaction.add_epochs(epochs)
-        await transaction.add_gaps(
-            [
-                GapRow(g.partition, g.offset, g.reason, g.from_ts, g.to_ts, g.dropped, self._stored_ids(g.symbol_id))
-                for g in pending.gaps
-            ]
-        )
         await transaction.add_quarantine(self._quarantine(pending))
 
     def _quarantine(self, pending: Pending) -> list[QuarantineRow]:

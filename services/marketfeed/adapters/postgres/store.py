@@ -161,16 +161,18 @@ class PostgresStore:
                 to_s,
             )
 
-    async def read_window(self, symbol_id: Int64Array, from_s: Int64Array) -> StoredBars:
-        """1 s bars that start at or after a second of their own for each symbol."""
+    async def read_window(self, symbol_id: Int64Array, from_s: Int64Array, rows_max: Int64Array) -> StoredBars:
+        """The newest 1 s bars, as many and from a second on as said for each symbol."""
         async with self._reading() as connection:
             return await bar_tables.fetch_bars(
                 connection,
-                f"SELECT {READ_COLUMNS} FROM unnest($1::int[], $2::int8[]) AS k (symbol_id, from_s)"
-                " JOIN bar_1s b ON b.symbol_id = k.symbol_id AND b.start >= to_timestamp(k.from_s)"
+                f"SELECT {READ_COLUMNS} FROM unnest($1::int[], $2::int8[], $3::int8[]) AS k (symbol_id, from_s, most)"
+                " CROSS JOIN LATERAL (SELECT * FROM bar_1s WHERE symbol_id = k.symbol_id"
+                " AND start >= to_timestamp(k.from_s) ORDER BY start DESC LIMIT k.most) b"
                 " ORDER BY b.symbol_id, b.start",
                 symbol_id.tolist(),
                 from_s.tolist(),
+                rows_max.tolist(),
             )
 
     async def read_changed(self, symbol_id: Int64Array, from_s: Int64Array, from_offset: Int64Array) -> StoredBars:

@@ -18,6 +18,7 @@ from io import BytesIO
 from typing import Any
 
 import asyncpg
+import msgspec
 import numpy as np
 
 from marketfeed.adapters.postgres import bars as bar_tables
@@ -30,6 +31,7 @@ from marketfeed.domain.errors import StalePosition
 from marketfeed.domain.ownership import EpochState, OwnerRow
 from marketfeed.domain.partitions import partition_of
 from marketfeed.domain.position import Position
+from marketfeed.domain.rollups_due import NOTHING_DUE_S
 from marketfeed.domain.trades import NANOS, Conditions, Float64Array, Int64Array
 from marketfeed.wire.copy_binary import Field, encode_rows
 
@@ -144,10 +146,13 @@ class StoreWriter:
         self._connection: asyncpg.Connection | None = None
         self._log_id = 0
         self._days: dict[str, set[date]] = {}
+        self._condition_ids: dict[Conditions, int] = {}
 
     async def open(self) -> None:
         """Connect and make the temporary table. Raises Unavailable or SettingError."""
         await self.close()
+        # A server that crashed may have lost ids that it had given.
+        self._condition_ids = {}
         connection = await connect(self._dsn, self._application, synchronous_commit="off")
         try:
             async with translated(self._dsn):
@@ -188,8 +193,14 @@ class StoreWriter:
         return [found[name] for name in names]
 
     async def condition_ids(self, sets: Sequence[Conditions]) -> list[int]:
-        """The store's ids of condition sets, given now to new ones. Raises Unavailable."""
-        keys = ["null" if codes is None else "[" + ",".join(codes) + "]" for codes in sets]
+        """The store's ids of condition sets, given now to new ones; each is asked for once. Raises Unavailable."""
+        new = [codes for codes in sets if codes not in self._condition_ids]
+        if new:
+            await self._learn_conditions(new)
+        return [self._condition_ids[codes] for codes in sets]
+
+    async def _learn_conditions(self, sets: Sequence[Conditions]) -> None:
+        keys = [msgspec.json.encode(codes).decode() for codes in sets]
         async with translated(self._dsn):
             for key, codes in zip(keys, sets, strict=True):
                 await self.connection.execute(
@@ -201,7 +212,7 @@ class StoreWriter:
                 "SELECT key, condition_set_id FROM condition_set WHERE key = ANY($1::text[])", keys
             )
         found = {row["key"]: row["condition_set_id"] for row in rows}
-        return [found[key] for key in keys]
+        self._condition_ids.update((codes, found[key]) for key, codes in zip(keys, sets, strict=True))
 
     async def ensure_days(self, parent: str, day_numbers: Iterable[int]) -> None:
         """See to partitions of `parent` for days since 1970. Raises Unavailable."""
@@ -228,18 +239,26 @@ class StoreWriter:
             )
             found, rows = await read_checkpoint(self.connection, self.feed)
             replaced = bool(found) and found != topic_id
+            # Of a new log nothing is stored, so neither roll-ups nor <feed>.bars can lack anything of it. What they
+            # lack of the old one, and what the gap marks, has offsets that mean nothing now: all from that second on.
+            rolled_s = published_s = NOTHING_DUE_S
             if replaced:
                 for table in ("owner", "epoch_state", "checkpoint"):
                     await self.connection.execute(f"DELETE FROM {table} WHERE feed = $1", self.feed)
                 from_ts = max(row.append_ts for row in rows.values()) - LATENESS_S * NANOS
+                rolled_s = min(from_ts // NANOS, *(row.rolled_from_s for row in rows.values()))
+                published_s = min(from_ts // NANOS, *(row.published_from_s for row in rows.values()))
                 await self._note_replaced(partitions, from_ts, now_ns)
             await self.connection.execute(
                 "INSERT INTO checkpoint (feed, partition, topic_id, next_offset, rolled_offset, rolled_from_s,"
                 " published_offset, published_from_s, append_ts)"
-                " SELECT $1, p, $2, 0, 0, 0, 0, 0, 0 FROM generate_series(0, $3::int - 1) AS p ON CONFLICT DO NOTHING",
+                " SELECT $1, p, $2, 0, 0, $4, 0, $5, 0 FROM generate_series(0, $3::int - 1) AS p"
+                " ON CONFLICT DO NOTHING",
                 self.feed,
                 topic_id,
                 partitions,
+                rolled_s,
+                published_s,
             )
             return replaced
 
