@@ -6,11 +6,12 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import asyncpg
 import numpy as np
@@ -19,16 +20,19 @@ from confluent_kafka import Consumer as RawConsumer
 from confluent_kafka import TopicPartition
 from redis.asyncio import Redis as RedisClient
 
-from marketfeed.adapters.kafka import LogAdmin, LogProducer, bars_topic, trades_topic
+from marketfeed.adapters.kafka import LogAdmin, LogConsumer, LogProducer, bars_topic, trades_topic
 from marketfeed.adapters.postgres import PostgresStore
 from marketfeed.adapters.redis import RedisCache
-from marketfeed.domain.bars import BarColumns
+from marketfeed.domain.bar_window import BarWindow
+from marketfeed.domain.bars import COLUMNS, BarColumns
 from marketfeed.domain.decimals import to_decimal
-from marketfeed.domain.log import Body, Takeover, TradesRecord, Watermark
+from marketfeed.domain.log import Body, Gap, Takeover, TradesRecord, Watermark
+from marketfeed.domain.ownership import PartitionReader
 from marketfeed.domain.partitions import partition_of
 from marketfeed.domain.rollup import INTERVALS, roll_up
 from marketfeed.domain.sessions import calendar
-from marketfeed.domain.trades import NANOS, TradeColumns
+from marketfeed.domain.tape import TapeGap
+from marketfeed.domain.trades import NANOS, SymbolTable, TradeColumns
 from marketfeed.local.children import Children
 from marketfeed.local.ports import choose
 from marketfeed.local.postgres import start_postgres
@@ -45,8 +49,8 @@ PARTITIONS = 4
 EPOCH = 7
 T0_S = 1_790_000_040  # a whole minute of a recent day
 
-# (symbol, second) -> open, high, low, close, volume, trades
-Expected = dict[tuple[str, int], tuple[float, float, float, float, Decimal, int]]
+# (symbol, second) -> open, high, low, close, volume, trades; or all columns
+Expected = dict[tuple[str, int], tuple[Any, ...]]
 
 
 class Writer:
@@ -95,6 +99,12 @@ class Writer:
         """Every partition's event time has reached `at_s` after T0."""
         for partition in range(PARTITIONS):
             self.send(partition, Watermark((EPOCH,), int((T0_S + at_s) * NANOS)))
+
+    def gap(self, from_s: float, to_s: float) -> None:
+        """Trades of every symbol stamped in this span may be missing."""
+        for partition in range(PARTITIONS):
+            owned = tuple(n for n, p in zip(self.names, self.of, strict=True) if p == partition)
+            self.send(partition, Gap(owned, int((T0_S + from_s) * NANOS), int((T0_S + to_s) * NANOS), "restart"))
 
     def run(self, from_s: int, to_s: int, per_s: int = 200, late: bool = True) -> None:
         """Seconds of trading, ten records a second, some trades late by up to 30 s, watermarks half a second behind."""
@@ -239,6 +249,13 @@ async def test_bars_cells_and_quotes_are_those_of_the_log(stack: Addresses, feed
         expected = writer.expected()
         assert await reader.expected() == expected
         await roll_ups_are_right(reader)
+        # This gap lies in a minute that has bars, and touches none of them.
+        writer.gap(150, 151)
+        await writer.settle()
+        await until(reader.stored_all)
+        gaps = await reader.store.read_gaps(feed, 0, 2**62)
+        assert len(gaps) == PARTITIONS
+        await roll_ups_are_right(reader, gaps)
         for name in writer.names[:5]:
             closes = {second: bar[3] for (symbol, second), bar in expected.items() if symbol == name}
             assert await reader.closes(name) == closes
@@ -250,16 +267,16 @@ async def test_bars_cells_and_quotes_are_those_of_the_log(stack: Addresses, feed
         assert float(quote["day_high"]) == max(trade[3] for trade in mine)
 
 
-async def roll_ups_are_right(reader: Reader) -> None:
+async def roll_ups_are_right(reader: Reader, gaps: Sequence[TapeGap] = ()) -> None:
     """Minutes, hours and days are those that the domain's own roll-up makes of the stored seconds."""
     seconds = await reader.bars()
     watermarks = dict.fromkeys(np.unique(seconds.symbol_id).tolist(), (T0_S + 140) * NANOS)
     for interval in ("1m", "1h", "1d"):
-        wanted = roll_up(seconds, interval, calendar("24x7"), watermarks)
+        wanted = roll_up(seconds, interval, calendar("24x7"), watermarks, gaps)
 
         async def rolled(interval: str = interval, wanted: BarColumns = wanted) -> bool:
             found = await reader.bars(INTERVALS[interval])
-            return len(found) == len(wanted) and bool((found.trades == wanted.trades).all())
+            return all(np.array_equal(getattr(found, n), getattr(wanted, n)) for n in ("trades", "incomplete"))
 
         await until(rolled, 45)
         found = await reader.bars(INTERVALS[interval])
@@ -279,6 +296,7 @@ async def test_killed_at_any_moment_and_doubled_it_stores_the_same(stack: Addres
                 await asyncio.sleep(0.7 + 0.3 * part)
                 first.kill()
                 await first.wait()
+            writer.gap(20 * part + 4, 20 * part + 11)
             writer.run(20 * part + 10, 20 * part + 20)
         writer.watermark(70)
         await writer.settle()
@@ -290,7 +308,36 @@ async def test_killed_at_any_moment_and_doubled_it_stores_the_same(stack: Addres
         assert await reader.closes(writer.names[3]) == closes
         await until_rolled(reader, sum(bar[5] for bar in expected.values()))
         assert second.returncode is None
+        assert in_full(await reader.bars(), await reader.names()) == await by_the_log_alone(stack, feed)
         assert await published(stack, feed) == expected
+
+
+async def by_the_log_alone(stack: Addresses, feed: str) -> Expected:
+    """The bars that one reader makes that is never interrupted, in every column."""
+    symbols, window = SymbolTable(), BarWindow(keep_s=10**9)
+    readers = {partition: PartitionReader(partition, symbols) for partition in range(PARTITIONS)}
+    log = LogConsumer(stack.kafka, trades_topic(feed))
+    await log.assign(dict.fromkeys(readers, 0))
+    ends = await log.end_offsets()
+    while log.positions != ends:
+        for record in await log.poll(500, 1.0):
+            window.apply(readers[record.partition].read([record]))
+    await log.close()
+    return in_full(window.held(), dict(enumerate(symbols.names())))
+
+
+def in_full(bars: BarColumns, names: dict[int, str]) -> Expected:
+    """Bars by symbol and second in every column; amounts as decimals, as scales may differ."""
+    plain = [name for name in COLUMNS if name not in {"symbol_id", "volume", "notional", "price_scale", "size_scale"}]
+    rows = zip(*(getattr(bars, name).tolist() for name in plain), strict=True)
+    amounts = [
+        (to_decimal(v, s).normalize() + 0, to_decimal(n, p + s).normalize() + 0)
+        for v, n, p, s in zip(
+            bars.volume, bars.notional, bars.price_scale.tolist(), bars.size_scale.tolist(), strict=True
+        )
+    ]
+    ids = bars.symbol_id.tolist()
+    return {(names[one], row[0]): (*row[1:], *amount) for one, row, amount in zip(ids, rows, amounts, strict=True)}
 
 
 async def test_what_cannot_count_is_kept_with_its_reason(stack: Addresses, feed: str) -> None:
