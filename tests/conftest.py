@@ -5,11 +5,14 @@ Tests share them, so each takes a feed id of its own (the `feed` fixture) and cl
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,8 +32,17 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
     return {"uvloop": uvloop.new_event_loop}
 
 
+@pytest.fixture(autouse=True)
+def _log_handlers() -> Iterator[None]:
+    """A test that sets up logging writes to its own captured stream; none of that is left for the next one."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = before
+
+
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
+def stack() -> Iterator[Addresses]:
     """Addresses of Kafka, Redis and PostgreSQL: `.kafka` (host:port), `.redis` and `.postgres` (URLs)."""
     # Imported here: the pure tests need none of this.
     from marketfeed.local import launch
@@ -39,7 +51,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
     if (addresses := existing(os.environ)) is not None:
         yield addresses
         return
-    state = tmp_path_factory.mktemp("stack")
+    # Not below pytest's own folder: another run of pytest closes that to all users but its own, and PostgreSQL is one.
+    state = Path(tempfile.mkdtemp(prefix="marketfeed-stack-"))
+    state.chmod(0o755)
     # Through the launcher, so that the servers end even if the test run is killed.
     tied = (sys.executable, "-I", "-S", str(launch.__file__), str(int(signal.SIGTERM)), str(os.getpid()), "-")
     command = (*tied, sys.executable, "-m", "marketfeed.local", "--state-dir", str(state))
@@ -57,6 +71,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
         yield addresses
         process.terminate()
         process.wait(30)
+    shutil.rmtree(state)
 
 
 @pytest.fixture

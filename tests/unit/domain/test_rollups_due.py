@@ -59,7 +59,7 @@ def test_what_changed_is_made_again_even_after_a_crash(steps: list[list[tuple[in
     changed: dict[tuple[int, int], int] = {}  # (symbol, second) -> offset of its last change
     made: dict[tuple[str, int, int], int] = {}  # bucket -> offset as of which it was made
     frontier = {0: (0, NOTHING_DUE_S), 1: (0, NOTHING_DUE_S)}
-    rounds: list[list[tuple[int, int]] | str] = [*steps, *("1m", "1h", "1d") * 8]
+    rounds: list[list[tuple[int, int]] | str] = [*steps, *("1m", "1h", "1d") * 30]
     for step in rounds:
         if step == "crash":
             due = books()

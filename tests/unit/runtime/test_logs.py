@@ -1,20 +1,11 @@
 """Log lines are structured, redacted and bounded."""
 
 import json
-import logging
 
 import pytest
 
 from marketfeed.runtime import logs
 from marketfeed.runtime.logs import RateLimited, get_logger, redact
-
-
-@pytest.fixture(autouse=True)
-def _restore_root() -> object:
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = before
 
 
 def test_a_line_is_json_with_the_facts(capsys: pytest.CaptureFixture[str]) -> None:
