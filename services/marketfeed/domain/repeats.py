@@ -48,7 +48,8 @@ class RepeatFilter:
 
 
 class RecentTrades:
-    """The trades of the last seconds as they were sent, for the multiset difference after a reconnect."""
+    """The trades of the last minute as they were sent: for the multiset difference after a reconnect, and as the buffer
+    of an owner that is challenged."""
 
     def __init__(self, keep_s: float, trades_max: int) -> None:
         self._keep_ns = int(keep_s * NANOS)
@@ -72,9 +73,9 @@ class RecentTrades:
         """(when they were sent, trades) of everything remembered."""
         return list(self._batches)
 
-    def take(self) -> list[TradeColumns]:
-        """Everything remembered, which is then forgotten."""
-        batches = [trades for _, trades in self._batches]
-        self._batches.clear()
-        self._trades = 0
-        return batches
+    def last(self, span_s: float) -> list[TradeColumns]:
+        """What was sent in the last `span_s` before the newest of it."""
+        if not self._batches:
+            return []
+        since_ts = self._batches[-1][0] - int(span_s * NANOS)
+        return [trades for sent_ts, trades in self._batches if sent_ts >= since_ts]

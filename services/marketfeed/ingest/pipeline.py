@@ -23,7 +23,7 @@ import numpy as np
 
 from marketfeed.domain.intake import REASONS, Limits, Silence, refused, stamps
 from marketfeed.domain.log import Watermark
-from marketfeed.domain.reconciliation import Credits
+from marketfeed.domain.reconciliation import READ_BACK_NS, Credits
 from marketfeed.domain.repeats import RecentTrades, RepeatFilter
 from marketfeed.domain.trades import NANOS, Int64Array, SymbolTable, TradeColumns, concat
 from marketfeed.domain.watermarks import AckedWatermark, WatermarkClock, gap
@@ -42,7 +42,8 @@ _rare = RateLimited(_log)
 SUBSCRIBED_AFTER_NS = NANOS // 2
 # Overlap of two connections that is searched for repeats: what a source re-sends after a reconnect.
 OVERLAP_S = 5.0
-_OVERLAP_TRADES_MAX = 1_000_000
+# What was sent is remembered for so long, or so many: what a challenged owner may have to reconcile.
+_RECENT_TRADES_MAX = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,12 @@ class _Hole:
 
 @dataclass(frozen=True, slots=True)
 class _Standing:
-    """Credits, their newest stamp (Unix ns) and when they lapse (monotonic)."""
+    """Credits, their newest stamp (Unix ns) and when they lapse (monotonic); overlap: with the last connection."""
 
     newest_ts: int
     until_s: float
     credits: Credits
+    overlap: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class Pipeline:
         self._options = options
         self._decoder = FrameDecoder({})
         self._repeats = RepeatFilter()
-        self._recent = RecentTrades(OVERLAP_S, _OVERLAP_TRADES_MAX)
+        self._recent = RecentTrades(READ_BACK_NS / NANOS, _RECENT_TRADES_MAX)
         self._credits: list[_Standing] = []
         self._kept_too: frozenset[str] = frozenset()
         self._owed: list[OwedGap] = []
@@ -148,9 +150,10 @@ class Pipeline:
         """A new connection: what was sent last may come again."""
         self._opened_ts, self._first_ts = time.time_ns(), None
         self._repeats = RepeatFilter()
-        recent = self._recent.take()
-        if recent and self._options.dedup:
-            self.add_credits(concat(recent), OVERLAP_S)
+        # Of a connection before the last one all that may come again is among what was sent, too.
+        self._credits = [one for one in self._credits if not one.overlap]
+        if self._options.dedup:
+            self.add_credits(concat(self._recent.last(OVERLAP_S)), OVERLAP_S, overlap=True)
 
     def on_frame(self, frame: bytes, received_ts: int) -> None:
         """A frame of the feed; flushes at once when there is much."""
@@ -192,11 +195,11 @@ class Pipeline:
         for partition, record in self._cutter.cut_as(trades, epoch, received_ts):
             self._sender.send_trades(partition, record)
 
-    def add_credits(self, trades: TradeColumns, lapse_s: float) -> None:
+    def add_credits(self, trades: TradeColumns, lapse_s: float, *, overlap: bool = False) -> None:
         """Set off what arrives within `lapse_s` against these trades, which the log holds already."""
         if len(trades):
             until_s = time.monotonic() + lapse_s
-            self._credits.append(_Standing(int(trades.event_ts.max()), until_s, Credits(trades, until_s)))
+            self._credits.append(_Standing(int(trades.event_ts.max()), until_s, Credits(trades, until_s), overlap))
 
     def owe_gap(
         self,
@@ -227,7 +230,7 @@ class Pipeline:
             self._holes.pop(symbol, None)
 
     def keep_too(self, symbols: Collection[str]) -> None:
-        """From now on keep trades of these published symbols in the buffer as well, the last seconds included."""
+        """From now on keep trades of these published symbols in the buffer as well, the last minute included."""
         added = frozenset(symbols) - self._kept_too
         self._kept_too |= added
         for received_ts, batch in self._recent.batches():
@@ -294,8 +297,7 @@ class Pipeline:
             trades = self._less_credits(trades)
         if not len(trades):
             return
-        if self._options.dedup or self._kept_too:
-            self._recent.add(received_ts, trades)
+        self._recent.add(received_ts, trades)
         self._send(trades, received_ts)
 
     def _send(self, trades: TradeColumns, received_ts: int) -> None:
@@ -351,7 +353,7 @@ class Pipeline:
             metrics.FEED_ERRORS.inc()
             _rare.warning("the feed says", error=error)
         for one in decoded.rejected:
-            self._quarantine.put(one.reason, one.detail, one.sample, self._received_ts)
+            self._quarantine.put(one.reason, one.detail, one.sample, self._received_ts, one.count)
 
     def _ping(self, received_ts: int) -> None:
         """A ping moves the watermark like a trade would, so what is owed has to be said before."""

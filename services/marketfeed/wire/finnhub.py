@@ -32,6 +32,8 @@ N = TypeVar("N", bound=np.generic)
 
 # Id of a trade whose symbol was not asked for.
 UNKNOWN_SYMBOL = -1
+# So many refusals are kept apart until they are drained; more are only counted.
+REJECTED_MAX = 1000
 # A sample of something refused keeps this many bytes.
 SAMPLE_BYTES = 512
 
@@ -73,11 +75,15 @@ class _LooseFrame(msgspec.Struct, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """What could not be read. `reason` is a metric's label, `detail` the parser's word, `sample` how it starts."""
+    """What could not be read, `count` times.
+
+    `reason` is a metric's label, `detail` the parser's word, `sample` how it starts.
+    """
 
     reason: str
     detail: str
     sample: bytes
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,6 +160,7 @@ class FrameDecoder:
         self._pings = 0
         self._errors: list[str] = []
         self._rejected: list[Rejected] = []
+        self._rejected_more: dict[str, int] = {}
         # Bytes fed since the last drain: what the caller bounds a flush by.
         self.bytes_fed = 0
 
@@ -189,7 +196,7 @@ class FrameDecoder:
             tuple(self._symbols.unknown),
             self._pings,
             tuple(self._errors),
-            tuple(self._rejected),
+            (*self._rejected, *(Rejected(reason, "more", b"", n) for reason, n in self._rejected_more.items())),
         )
         self._clear()
         self._symbols.unknown.clear()
@@ -253,7 +260,7 @@ class FrameDecoder:
         if kind != "trade":
             self._reject("unknown_type" if kind not in ("ping", "error") else "malformed_frame", problem, frame)
             return []
-        reported = len(self._rejected)
+        reported = self._rejections
         kept: list[_Trade] = []
         objects = _FLAT_OBJECT.findall(_inside(frame))
         for text in objects:
@@ -262,12 +269,19 @@ class FrameDecoder:
             except _UNREADABLE as error:
                 self._reject("malformed_trade", str(error), text)
         # The parser had a reason to refuse the frame; if no trade was it, the frame itself is.
-        if len(self._rejected) == reported or not _BACK_TO_BACK.match(_FLAT_OBJECT.sub(b"", _inside(frame))):
+        if self._rejections == reported or not _BACK_TO_BACK.match(_FLAT_OBJECT.sub(b"", _inside(frame))):
             self._reject("malformed_frame", problem, frame)
         return kept
 
+    @property
+    def _rejections(self) -> int:
+        return len(self._rejected) + sum(self._rejected_more.values())
+
     def _reject(self, reason: str, detail: str, sample: bytes) -> None:
-        self._rejected.append(Rejected(reason, detail, sample[:SAMPLE_BYTES]))
+        if len(self._rejected) < REJECTED_MAX:
+            self._rejected.append(Rejected(reason, detail, sample[:SAMPLE_BYTES]))
+        else:
+            self._rejected_more[reason] = self._rejected_more.get(reason, 0) + 1
 
 
 def subscribe_message(symbol: str) -> bytes:

@@ -50,13 +50,15 @@ def batch(*stamps: int) -> TradeColumns:
 
 
 def test_recent_trades_keep_a_window_and_a_number() -> None:
-    """Old batches go, too many go, and taking empties."""
+    """Old batches go, too many go; what is asked for stays, as a source may repeat it more than once."""
     recent = RecentTrades(keep_s=3, trades_max=5)
+    assert recent.last(3) == []
     recent.add(START, batch(1, 2))
     recent.add(START + NANOS, batch(3, 4))
     recent.add(START + 4 * NANOS, batch(5))
-    assert concat(recent.take()).event_ts.tolist() == [3, 4, 5]
-    assert len(recent) == 0
+    assert concat(recent.last(2)).event_ts.tolist() == [5]
+    assert concat(recent.last(3)).event_ts.tolist() == [3, 4, 5]
+    assert len(recent) == 3
     for number in range(10):
-        recent.add(START, batch(number, number))
+        recent.add(START + 4 * NANOS, batch(number, number))
     assert len(recent) <= 5

@@ -177,8 +177,20 @@ def test_what_a_source_sends_again_after_a_reconnect_is_set_off(line: Line) -> N
     assert line.pipeline.repeated == 3
 
 
+def test_what_a_source_sends_again_twice_is_set_off_twice(line: Line) -> None:
+    """A connection that is lost at once, and another one: both repeat the last trades."""
+    line.cutter.publish(SYMBOLS, 3)
+    line.feed(("A", 1, 0), ("B", 2, 1))
+    for number in range(3):
+        line.pipeline.on_lost("test")
+        line.pipeline.on_open()
+        line.feed(("A", 1, 0), ("B", 2, 1), ("C", 10 + number, 2 + number))
+    assert line.prices() == [1, 2, 10, 11, 12]
+    assert line.pipeline.repeated == 6
+
+
 def test_a_challenged_owner_keeps_what_it_publishes(line: Line) -> None:
-    """From then on and the last seconds before, until it is told to stop."""
+    """From then on and the last minute before, until it is told to stop."""
     line.cutter.publish(SYMBOLS, 3)
     line.feed(("A", 1, 0), ("B", 2, 1))
     line.pipeline.keep_too(["A"])

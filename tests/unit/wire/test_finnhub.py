@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketfeed.wire.finnhub import (
+    REJECTED_MAX,
     UNKNOWN_SYMBOL,
     Decoded,
     FrameDecoder,
@@ -144,6 +145,15 @@ def test_a_strangers_condition_sets_do_not_pile_up() -> None:
     assert len(decoder.drain().condition_sets) == 5000
     decoder.feed(frame([{"s": "AAPL", "p": 1, "t": 1, "v": 1, "c": ["8"]}]))
     assert decoder.drain().condition_sets == (("8",),)
+
+
+def test_a_frame_of_nothing_but_bad_trades_is_counted_within_bounds() -> None:
+    """All are counted, some are kept."""
+    good = '{"s":"MSFT","p":2,"t":3,"v":4,"c":["1"]}'
+    decoded = decode(('{"data":[' + "{}," * 30_000 + good + '],"type":"trade"}').encode())
+    assert [row[0] for row in rows(decoded)] == ["MSFT"]
+    assert len(decoded.rejected) == REJECTED_MAX + 1
+    assert sum(one.count for one in decoded.rejected) == 30_000
 
 
 def test_symbols_can_change_between_frames() -> None:
