@@ -7,8 +7,9 @@ Rules
 - A bad message is answered and the connection goes on; only abuse ends it: `BAD_MESSAGES_MAX` bad messages, or
   `RATE_STRIKES_MAX` messages beyond the rate.
 - Subscribing never fails as a whole: every symbol has its own status in the answer.
-- A client is slow when its socket holds more than the bound and takes nothing for `stall_s`; until then it only gets
-  fewer, newer messages.
+- A client is slow when its socket holds more than the bound and takes nothing for `stall_s`, or not enough to get
+  below the bound for `BEHIND_S_MAX`, as all that changes meanwhile is remembered for it. Until then it only gets fewer,
+  newer messages.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ CHANNELS = (QUOTES, BARS)
 
 BAD_MESSAGES_MAX = 100
 RATE_STRIKES_MAX = 100
+BEHIND_S_MAX = 60.0
 
 _SYMBOL = re.compile(r"[\x21-\x7e]{1,64}")
 
@@ -201,13 +203,14 @@ class ClientSession:
     _strikes: int = 0
     _bad_messages: int = 0
     _progress_s: float = 0.0
+    _served_s: float = 0.0
     _buffered: int = 0
 
     def __post_init__(self) -> None:
         self.interval_ms = self.limits.interval_ms_default
         self.authenticated = self.limits.token is None
         self._allowance = float(self.limits.messages_per_s)
-        self._allowance_at_s = self._progress_s = self.started_s
+        self._allowance_at_s = self._progress_s = self._served_s = self.started_s
 
     def admit(self, now_s: float) -> Outcome | None:
         """Count one message against the rate; None lets it pass. Up to one second's worth may come at once."""
@@ -258,16 +261,21 @@ class ClientSession:
 
     def may_send(self, now_s: float, buffered_bytes: int) -> bool:
         """Whether the client takes data: its socket holds no more than the bound. Also notes its progress."""
-        if buffered_bytes < self._buffered or buffered_bytes <= self.limits.buffer_bytes_max:
+        serves = buffered_bytes <= self.limits.buffer_bytes_max
+        if serves:
+            self._served_s = now_s
+        if serves or buffered_bytes < self._buffered:
             self._progress_s = now_s
         self._buffered = buffered_bytes
-        return buffered_bytes <= self.limits.buffer_bytes_max
+        return serves
 
     def stalled(self, now_s: float) -> Goodbye | None:
-        """A goodbye for whoever took nothing for too long; call after `may_send` said no."""
-        if now_s - self._progress_s <= self.limits.stall_s:
-            return None
-        return Goodbye(CloseCode.SLOW_CLIENT, f"took nothing for {self.limits.stall_s:g} s")
+        """A goodbye for whoever took nothing, or too little, for too long; call after `may_send` said no."""
+        if now_s - self._progress_s > self.limits.stall_s:
+            return Goodbye(CloseCode.SLOW_CLIENT, f"took nothing for {self.limits.stall_s:g} s")
+        if now_s - self._served_s > BEHIND_S_MAX:
+            return Goodbye(CloseCode.SLOW_CLIENT, f"took too little for {BEHIND_S_MAX:g} s")
+        return None
 
     def _authenticate(self, command: Auth) -> Outcome:
         wanted = self.limits.token

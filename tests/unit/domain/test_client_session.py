@@ -139,6 +139,17 @@ def test_a_client_is_slow_only_when_it_takes_nothing() -> None:
     assert client.stalled(119.5) == Goodbye(CloseCode.SLOW_CLIENT, "took nothing for 10 s")
 
 
+def test_a_client_that_takes_a_byte_now_and_then_goes_too() -> None:
+    """All changes are remembered for the slowest client, so being slow has an end."""
+    client = session(buffer_bytes_max=1000, stall_s=10.0)
+    assert client.may_send(100.0, 1000)
+    for second in range(1, 61):
+        assert not client.may_send(100.0 + second, 5000 - second)
+        assert client.stalled(100.0 + second) is None
+    assert not client.may_send(161.0, 4000)
+    assert client.stalled(161.0) == Goodbye(CloseCode.SLOW_CLIENT, "took too little for 60 s")
+
+
 def test_close_codes_say_who_may_come_back() -> None:
     """As the table in docs/websocket.md."""
     assert {code for code in CloseCode if not code.may_reconnect} == {
