@@ -17,6 +17,8 @@ from marketfeed.mds import metrics
 from marketfeed.mds.fanout import Client, Fanout
 from marketfeed.mds.frames import Frames
 from marketfeed.mds.live import LiveState
+from marketfeed.runtime import tracing
+from marketfeed.wire.records import TRACEPARENT_HEADER
 
 
 class Hub:
@@ -73,7 +75,9 @@ class Hub:
         """Let records happen, and wake whoever waited for them."""
         started_s = time.perf_counter()
         state = self.state
-        metrics.TRADES.inc(state.apply(records, time.monotonic()))
+        parent = records[-1].headers.get(TRACEPARENT_HEADER) if records and tracing.enabled() else None
+        with tracing.span("mds.apply", parent=parent, records=len(records)):
+            metrics.TRADES.inc(state.apply(records, time.monotonic()))
         if records:
             self.lag_s = max(0.0, time.time() - max(record.append_ts for record in records[-8:]) / 1e9)
             metrics.LAG_S.set(self.lag_s)

@@ -257,6 +257,11 @@ class LiveState:
         for symbol_id in symbol_ids:
             self.source(symbol_id, now_s, now_ns)
 
+    def set_previous_close(self, symbol_id: int, close: float) -> None:
+        """The close of the day before from elsewhere; subscribers are told."""
+        self.quotes.set_previous(symbol_id, close)
+        self._changed_quotes.add(symbol_id)
+
     def adopt_older(self, bars: BarColumns, stored: Mapping[int, int]) -> None:
         """Take in bars read back from the store at `stored` (next offset by partition), in place of orphans.
 

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Protocol
 
 import numpy as np
@@ -19,11 +20,10 @@ import numpy as np
 from marketfeed.domain.errors import LogReplaced, LogTrimmed, MalformedRecord, Unavailable
 from marketfeed.domain.log import Logged
 from marketfeed.domain.sessions import Calendar
-from marketfeed.domain.trades import NANOS
 from marketfeed.mds import metrics
 from marketfeed.mds.hub import Hub
 from marketfeed.mds.live import LiveState
-from marketfeed.mds.ports import Origins, PreviousCloses, Store
+from marketfeed.mds.ports import DayClose, Origins, PreviousCloses, Store
 from marketfeed.runtime.health import Health
 from marketfeed.runtime.logs import Logger, RateLimited
 from marketfeed.runtime.tasks import backoff_s, stopped_within
@@ -242,35 +242,37 @@ class Yesterday:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until stopped. A symbol is asked for once per trade date."""
-        asked: set[tuple[str, object]] = set()
+        asked: set[tuple[str, date]] = set()
         limited = RateLimited(self.log, per_s=0.1)
         while not await stopped_within(stopping, PREVIOUS_PAUSE_S):
             if not self.hub.serving:
                 continue
             state = self.hub.state
-            date = self.calendar.trade_date(time.time_ns())
+            today = self.calendar.trade_date(time.time_ns())
             lacking = [(int(i), state.symbols.name(int(i))) for i in state.quotes.lacking_previous()]
-            wanted = [(i, name) for i, name in lacking if (name, date) not in asked][:PREVIOUS_MAX]
+            wanted = [(i, name) for i, name in lacking if (name, today) not in asked][:PREVIOUS_MAX]
             if not wanted:
                 continue
             try:
-                await self._ask(state, wanted)
+                await self._ask(state, wanted, stopping)
             except Unavailable as error:
                 limited.warning("previous closes cannot be read", reason=str(error))
                 continue
-            asked = {key for key in asked if key[1] == date} | {(name, date) for _, name in wanted}
+            asked = {key for key in asked if key[1] == today} | {(name, today) for _, name in wanted}
 
-    async def _ask(self, state: LiveState, wanted: Sequence[tuple[int, str]]) -> None:
-        newest_s = max((state.last_trade_ts(i) or 0) // NANOS for i, _ in wanted)
-        before = self.calendar.trade_date(newest_s * NANOS)
-        found = await self.store.previous_close(self.feed, [name for _, name in wanted], before)
+    async def _ask(self, state: LiveState, wanted: Sequence[tuple[int, str]], stopping: asyncio.Event) -> None:
+        """Yesterday is the day before that of the symbol's own last trade."""
+        by_day: dict[date, list[str]] = {}
         for symbol_id, name in wanted:
-            close: float | None
+            by_day.setdefault(self.calendar.trade_date(state.last_trade_ts(symbol_id) or 0), []).append(name)
+        found: dict[str, DayClose] = {}
+        for day, names in by_day.items():
+            found.update(await self.store.previous_close(self.feed, names, day))
+        for symbol_id, name in wanted:
+            close: float | None = None
             if name in found:
                 close = found[name].close
-            elif self.elsewhere is not None:
+            elif self.elsewhere is not None and not stopping.is_set():
                 close = await self.elsewhere.previous_close(name)
-            else:
-                close = None
             if close is not None:
-                state.quotes.set_previous(symbol_id, close)
+                state.set_previous_close(symbol_id, close)

@@ -79,6 +79,7 @@ class MemoryStore:
     away: bool = False
     reads: int = 0
     closes: dict[str, float] = field(default_factory=dict)
+    asked: dict[str, date] = field(default_factory=dict)
 
     def _here(self) -> None:
         if self.away:
@@ -109,6 +110,7 @@ class MemoryStore:
         class Close:
             close: float
 
+        self.asked.update(dict.fromkeys(symbols, before))
         return {name: Close(self.closes[name]) for name in symbols if name in self.closes}
 
 

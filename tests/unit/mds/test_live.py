@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from marketfeed.domain.log import Gap, Logged, Status
 from marketfeed.domain.sessions import calendar
 from marketfeed.domain.tape import TapeGap
 from marketfeed.domain.trades import NANOS
 from marketfeed.mds.live import DOWN_AFTER_S, STALE_AFTER_S, LiveState, SourceState, nothing_known
+from marketfeed.runtime import tracing
 
 T0 = 1_790_000_000
 
@@ -89,6 +94,20 @@ def test_whoever_looks_at_a_status_first_takes_it_from_nobody(market: Any) -> No
     state.judge_sources([a], 101.0 + DOWN_AFTER_S, 3)
     state.commit(107.0)
     assert [n.source for _, n in state.log.since(0).news if isinstance(n, SourceState)] == ["down"]
+
+
+def test_the_trace_of_a_record_goes_on_here(market: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is applied is a span below the one that ingest wrote into the record's header."""
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    monkeypatch.setattr(tracing, "_tracer", provider.get_tracer("test"))
+    market.log.own("A")
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    record = Logged(0, 1, 1, market.log.records[0].body, {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01"})
+    market.hub.apply([record])
+    span = spans.get_finished_spans()[-1]
+    assert (span.name, f"{span.context.trace_id:032x}") == ("mds.apply", trace_id)
 
 
 def test_gaps_and_halts_are_news(market: Any) -> None:

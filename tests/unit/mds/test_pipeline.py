@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -149,9 +150,10 @@ async def test_previous_closes_come_from_the_store_or_from_elsewhere(
             return 7.5 if symbol == "B" else None
 
     market.log.own("A", "B", "C")
-    for symbol in ("A", "B", "C"):
-        market.log.trade(symbol, 1, 5.0)
+    for days, symbol in enumerate(("A", "B", "C")):
+        market.log.trade(symbol, 1 + 86_400 * days, 5.0)
     market.hub.tick()
+    version = market.hub.state.log.version
     store.closes["A"] = 4.5
     elsewhere = Elsewhere()
     yesterday = Yesterday(
@@ -163,6 +165,8 @@ async def test_previous_closes_come_from_the_store_or_from_elsewhere(
     closes = [market.hub.frames.quote(i).previous_close for i in ids]
     assert closes == [4.5, 7.5, None]
     assert elsewhere.asked == ["B", "C"]
+    assert store.asked == {"A": date(2026, 9, 21), "B": date(2026, 9, 22), "C": date(2026, 9, 23)}
+    assert market.hub.state.log.since(version).quotes == set(ids[:2]), "subscribers are told"
 
 
 async def test_turns_keep_their_time(market: Any) -> None:
