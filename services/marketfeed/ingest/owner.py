@@ -188,8 +188,8 @@ class Owner:
     def _take_over(self, action: TakeOver, tasks: TaskKit) -> None:
         epoch, symbols = action.epoch, action.symbols
         self._pipeline.flush()
-        if not action.reconcile:
-            self._desk.send_takeover(epoch, symbols, None)
+        # Trades under an epoch whose marker found no room would count for nobody: then it is as with a stranger's.
+        if not action.reconcile and not self._desk.send_takeover(epoch, symbols, None):
             self._live(epoch, symbols)
             return
         self._cutter.park(symbols)

@@ -70,14 +70,19 @@ class TakeoverDesk:
         """These symbols of a take-over in progress are somebody else's now; they stay buffered."""
         self._symbols.get(epoch, set()).difference_update(symbols)
 
-    def send_takeover(self, epoch: int, symbols: Iterable[str], markers: dict[int, int] | None) -> set[int]:
-        """Append the marker to every partition of the symbols; offsets go to `markers` as they become known."""
+    def send_takeover(self, epoch: int, symbols: Iterable[str], markers: dict[int, int] | None) -> list[str]:
+        """Append the marker to every partition of the symbols; offsets go to `markers` as they become known.
+
+        Returns the symbols of partitions for which there was no room.
+        """
         split: dict[int, list[str]] = {}
         for symbol in symbols:
             split.setdefault(self._cutter.partition(symbol), []).append(symbol)
+        refused: list[str] = []
         for partition, names in split.items():
-            self._sender.send_control(partition, Takeover(epoch, tuple(names)), _noting(markers, partition))
-        return set(split)
+            if not self._sender.send_control(partition, Takeover(epoch, tuple(names)), _noting(markers, partition)):
+                refused += names
+        return refused
 
     async def take_over(
         self, epoch: int, symbols: tuple[str, ...], predecessors: Sequence[Predecessor], went_live: WentLive
@@ -86,8 +91,10 @@ class TakeoverDesk:
         mine = self._symbols[epoch] = set(symbols)
         began_s = time.monotonic()
         markers: dict[int, int] = {}
-        partitions = self.send_takeover(epoch, symbols, markers)
-        while mine and partitions - markers.keys():  # noqa: ASYNC110 (acknowledgements are served by the pump)
+        partitions = set(map(self._cutter.partition, symbols))
+        refused: Sequence[str] = symbols
+        while mine and partitions - markers.keys():  # acknowledgements are served by the pump
+            refused = self.send_takeover(epoch, refused, markers)
             await asyncio.sleep(_WAIT_S)
         # One at a time: the last one deletes the spool of the previous run.
         async with self._leftover_turn:

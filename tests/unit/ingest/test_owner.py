@@ -187,6 +187,27 @@ async def test_a_claim_made_while_the_producer_is_being_replaced_is_sent_later(
     assert counted(broker) == (feed.sent, [])
 
 
+async def test_a_take_over_without_room_for_its_marker_waits_for_it(
+    new_broker: Callable[[], Any], tmp_path: Path
+) -> None:
+    """Memory and spool are full when the claim is answered: nothing is published that nobody would count."""
+    broker, feed = new_broker(), Feed()
+    async with asyncio.TaskGroup() as group:
+        member = Member(broker, tmp_path, "one")
+        member.spool._bytes_max = 10
+        bounds, member.sender._bounds = member.sender._bounds, Bounds(0, 0)
+        member.start(group)
+        await until(lambda: member.claimant.phase == "preparing")
+        feed.send(member)
+        await asyncio.sleep(0.1)
+        assert not member.cutter.owned
+        member.sender._bounds = bounds
+        await member.live()
+        await until(lambda: len(counted(broker)[0]) == 20)
+        await member.die()
+    assert counted(broker) == (feed.sent, [])
+
+
 async def test_a_hot_standby_takes_over_without_gap_or_double(new_broker: Callable[[], Any], tmp_path: Path) -> None:
     """Both receive everything; the owner dies at some moment; the standby publishes what was not logged."""
     broker, feed = new_broker(), Feed()
