@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from marketfeed.domain.errors import SettingError
 from marketfeed.local.settings import DemoSettings
@@ -20,6 +21,7 @@ PARTITIONS = 8
 RETENTION_GB = 2.0
 # A trade's bytes in the log, uncompressed, generously: what sizes the retention of a run that is verified.
 TRADE_BYTES = 64
+FINNHUB_REST_URL = "https://finnhub.io/api/v1"
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -102,8 +104,18 @@ def service_programs(
         )
     programs.append(ServiceProgram(name="recorder", module="recorder", env=recorder))
     mds = _variables(public_port=plan.public_port, **({"ui_dir": ui_dir} if ui_dir else {}))
-    programs.append(ServiceProgram(name="mds", module="mds", env={**base, **mds}))
+    programs.append(ServiceProgram(name="mds", module="mds", env={**base, **mds, **_previous_closes(settings)}))
     return programs
+
+
+def _previous_closes(settings: DemoSettings) -> dict[str, str]:
+    """Who is asked for closes that no stored day tells. A key goes to the host that it was given for and no other."""
+    url = settings.finnhub_rest_url
+    if url is None and (urlsplit(settings.finnhub_url).hostname or "").endswith(".finnhub.io"):
+        url = FINNHUB_REST_URL
+    if settings.source != "finnhub" or not url:
+        return {}
+    return _variables(finnhub_rest_url=url, finnhub_api_key=settings.finnhub_api_key)
 
 
 def _generator(settings: DemoSettings, plan: RunPlan) -> dict[str, str]:

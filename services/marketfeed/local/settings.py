@@ -30,6 +30,9 @@ class DemoSettings(StackSettings):
     seed: int = setting(1, "generator: the same seed gives the same market")
     fault: tuple[str, ...] = setting((), "generator: faults such as disconnect@30,triple@5+10; see generator --help")
     finnhub_url: str = setting("wss://ws.finnhub.io", "finnhub: the feed's address, or any server that speaks the same")
+    finnhub_rest_url: str | None = setting(
+        None, "finnhub: where previous closes are asked for; Finnhub's own by default, if the feed is Finnhub's"
+    )
     finnhub_api_key: str = setting("", "finnhub: the API key; FINNHUB_API_KEY does as well", secret=True)
     shards: int = setting(1, "ingest processes that share the symbols; real feeds need a key for each")
     port: int = setting(8080, "port of the page; any free one if it is taken")

@@ -68,6 +68,23 @@ def test_a_real_feed_has_no_generator() -> None:
     assert programs[0].env["MARKETFEED_FINNHUB_API_KEY"] == "k"
 
 
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ({"source": "finnhub"}, "https://finnhub.io/api/v1"),
+        ({"source": "finnhub", "finnhub_url": "wss://other.example"}, None),
+        ({"source": "finnhub", "finnhub_url": "wss://x", "finnhub_rest_url": "https://x/api"}, "https://x/api"),
+        ({}, None),
+    ],
+)
+def test_previous_closes_are_asked_for_where_the_key_belongs(given: dict[str, str], url: str | None) -> None:
+    """With a key for Finnhub mds asks its REST quote; another server gets the key only if it is named."""
+    settings = DemoSettings.load({"finnhub_api_key": "k", **given}, env={})
+    mds = service_programs(settings, PLAN, ADDRESSES, Path("/s"), None, {})[-1].env
+    assert mds.get("MARKETFEED_FINNHUB_REST_URL") == url
+    assert mds.get("MARKETFEED_FINNHUB_API_KEY") == ("k" if url else None)
+
+
 def test_existing_servers_are_all_given_or_none() -> None:
     """Three addresses switch to existing servers; some of them are a mistake that is told."""
     assert existing({}) is None
