@@ -27,16 +27,26 @@ def difference(held: TradeColumns, logged: TradeColumns) -> tuple[TradeColumns, 
 
     Of equal trades the first ones are taken to be the common ones.
     """
-    if not len(held) or not len(logged):
+    # Trades of a stamp that only one side has are beyond without a look, which after a restart are nearly all.
+    shared = np.intersect1d(held.event_ts, logged.event_ts)
+    if not len(shared):
         return held, logged
-    group, rank = _ranks(concat([held, logged]), len(held))
+    of_held, of_logged = _stamped(held, shared), _stamped(logged, shared)
+    group, rank = _ranks(concat([held.take(of_held), logged.take(of_logged)]), len(of_held))
     groups = int(group.max()) + 1
-    held_group, logged_group = group[: len(held)], group[len(held) :]
+    held_group, logged_group = group[: len(of_held)], group[len(of_held) :]
     in_held = np.bincount(held_group, minlength=groups)
     in_logged = np.bincount(logged_group, minlength=groups)
-    beyond = rank[: len(held)] >= in_logged[held_group]
-    credit = rank[len(held) :] >= in_held[logged_group]
+    beyond, credit = np.ones(len(held), np.bool_), np.ones(len(logged), np.bool_)
+    beyond[of_held] = rank[: len(of_held)] >= in_logged[held_group]
+    credit[of_logged] = rank[len(of_held) :] >= in_held[logged_group]
     return _chosen(held, beyond), _chosen(logged, credit)
+
+
+def _stamped(trades: TradeColumns, stamps: Int64Array) -> npt.NDArray[np.intp]:
+    """Positions of the trades whose stamp is among `stamps` (ascending)."""
+    place = np.minimum(np.searchsorted(stamps, trades.event_ts), len(stamps) - 1)
+    return np.flatnonzero(stamps[place] == trades.event_ts)
 
 
 class Credits:
