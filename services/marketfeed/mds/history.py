@@ -66,13 +66,13 @@ class Archive:
     async def _rolled(
         self, symbol: str, interval: str, from_s: int, to_s: int, rows_max: int
     ) -> tuple[BarColumns, str, bool, int]:
-        stored, until_s = await self._stored(symbol, interval, from_s, to_s, rows_max)
+        stored, until_s, offset = await self._stored(symbol, interval, from_s, to_s, rows_max)
+        self.hub.refresh()
         state = self.hub.state
         symbol_id = state.symbols.id(symbol)
         watermark = state.window.watermark(symbol_id)
-        exact_s = (watermark // NANOS - ROLL_UP_DELAY_S) // 60 * 60
-        begin_s = self._bucket(exact_s, interval)
-        if until_s <= begin_s:
+        exact_s = self._exact_s(symbol_id, watermark, offset)
+        if until_s <= exact_s or until_s <= (begin_s := self._bucket(exact_s, interval)):
             return stored, "store", False, until_s
         seconds, _, incomplete, _ = await self._seconds(symbol, exact_s, FOR_EVER_S, ROWS_MAX)
         parts = [seconds]
@@ -87,14 +87,27 @@ class Archive:
 
     async def _stored(
         self, symbol: str, interval: str, from_s: int, to_s: int, rows_max: int
-    ) -> tuple[BarColumns, int]:
-        """Stored bars with our symbol id, and where they end."""
+    ) -> tuple[BarColumns, int, int]:
+        """Stored bars with our symbol id, where they end, and the log offset up to which seconds were stored then."""
+        state = self.hub.state
         if from_s >= to_s:
-            return no_bars(), to_s
-        _, stored = await self.store.read_bars(self.feed, symbol, INTERVALS[interval], from_s, to_s, rows_max)
+            return no_bars(), to_s, 0
+        position, stored = await self.store.read_bars(self.feed, symbol, INTERVALS[interval], from_s, to_s, rows_max)
         bars = stored.bars
-        bars = replace(bars, symbol_id=np.full(len(bars), self.hub.state.symbols.id(symbol), np.int64))
-        return bars, to_s if len(bars) < rows_max else int(bars.start_s[-1]) + 1
+        bars = replace(bars, symbol_id=np.full(len(bars), state.symbols.id(symbol), np.int64))
+        known = position is not None and position.topic_id == state.topic_id
+        offset = position.offsets.get(state.partition_of(symbol), 0) if known and position is not None else 0
+        return bars, to_s if len(bars) < rows_max else int(bars.start_s[-1]) + 1, offset
+
+    def _exact_s(self, symbol_id: int, watermark: int, offset: int) -> int:
+        """The minute before which roll-ups hold everything that was not late just now: not within their usual delay,
+        and not where the store, at `offset`, lacks seconds: those are held here."""
+        window = self.hub.state.window
+        held = window.of_symbol(symbol_id)
+        lacking = held.start_s[held.changed_offset >= offset]
+        usual_s = watermark // NANOS - ROLL_UP_DELAY_S if watermark else FOR_EVER_S
+        exact_s = min(usual_s, int(lacking.min(initial=FOR_EVER_S)))
+        return exact_s if exact_s == FOR_EVER_S else exact_s // 60 * 60
 
     def _bucket(self, second: int, interval: str) -> int:
         return int(bucket_starts(np.array([second], np.int64), interval, self.hub.state.calendar)[0])

@@ -57,3 +57,19 @@ async def test_newest_roll_ups_are_made_of_live_seconds(market: Any, store: Any,
     assert (len(day.bars), day.bars.open[0], day.bars.close[0]) == (1, 10.0, 158.0)
     cut = await archive.span("A", "1s", 0, FOR_EVER_S, 10)
     assert (len(cut.bars), cut.next_from_s) == (10, 1_790_000_020)
+
+
+async def test_roll_ups_of_a_store_that_lags_have_no_hole(market: Any, store: Any, cache: Any) -> None:
+    """What the recorder has not stored for ten minutes is held here, and taken from here; a quiet symbol costs none."""
+    market.log.own("A", "B")
+    for second in range(0, 600, 2):
+        market.log.trade("A", second, 10.0 + second)
+    market.log.watermark(600)
+    market.hub.state.commit(0.0)
+    market.hub.state.evict({0: 0})
+    archive = Archive(market.hub, Snapshots(market.hub, store, cache, "feed", 2), store, "feed")
+    for interval in ("1m", "1h", "1d"):
+        span = await archive.span("A", interval, 0, FOR_EVER_S, 1000)
+        assert sum(span.bars.trades.tolist()) == 300
+    store.reads = 0
+    assert len((await archive.span("B", "1m", 0, FOR_EVER_S, 1000)).bars) == 0
