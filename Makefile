@@ -30,10 +30,11 @@ demo: $(VENV)/.local  ## real Kafka, Valkey and PostgreSQL, a generator, and the
 	$(BIN)/marketfeed demo $(ARGS)
 
 test: setup  ## all tests: unit, integration on real servers, browser, end to end
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -q -n auto tests/unit $(ARGS)
+	$(BIN)/pytest tests/integration tests/e2e $(ARGS)
 
-test-unit: setup  ## the pure part: no server, no network
-	$(BIN)/pytest tests/unit $(ARGS)
+test-unit: setup  ## the pure part: no servers, on all cores
+	$(BIN)/pytest -q -n auto tests/unit $(ARGS)
 
 lint: setup  ## style, types, the rooms' contracts, reproducible proto code
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """The style that a machine can check: sizes, names, and that every module has a test that names it."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,11 @@ def relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -52,7 +58,7 @@ def test_sizes(path: Path) -> None:
     """A function fits on a screen and a module in a head."""
     text = path.read_text()
     assert text.count("\n") <= MODULE_LINES_MAX
-    long = {f.name: length_without_docstring(f) for f in functions(ast.parse(text))}
+    long = {f.name: length_without_docstring(f) for f in functions(tree_of(path))}
     assert {name: lines for name, lines in long.items() if lines > FUNCTION_LINES_MAX} == {}
 
 
@@ -74,14 +80,14 @@ def test_discipline(path: Path) -> None:
 def test_every_module_opens_with_its_purpose(path: Path) -> None:
     """A module's docstring says what it is for; an empty __init__ needs none."""
     text = path.read_text()
-    assert not text.strip() or ast.get_docstring(ast.parse(text))
+    assert not text.strip() or ast.get_docstring(tree_of(path))
 
 
 def imported_modules() -> set[str]:
     """The dotted names of our modules that some test file imports."""
     found: set[str] = set()
     for path in (ROOT / "tests").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Import):
                 found.update(alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module:
