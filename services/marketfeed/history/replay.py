@@ -2,8 +2,8 @@
 
 Mechanism: blocks are decoded in a worker thread; each trade is due when the replay's clock has reached the highest
 stamp before it, so the order of the file is kept. Trades go out as records of one epoch, as an ingest's do (`speaker`).
-The feed's watermark is the file's time: the replay's clock at a pace, the highest stamp sent at full speed. At the end
-of the files it is moved on until all bars are FINAL.
+The feed's watermark is the file's time: the replay's clock at a pace, but not past the next trade, and the highest
+stamp sent at full speed. At the end of the files it is moved on until all bars are FINAL.
 
 A stamp that lies more than the allowed lateness below an earlier one ends the replay: it would be counted in no bar.
 """
@@ -161,7 +161,7 @@ class Replay:
                 self._speaker.send(_slice(trades, at, end), time.time_ns())
                 self._speaker.note(int(due[end - 1]))
                 at = end
-            self._keep_alive()
+            self._keep_alive(int(due[at]) if at < len(trades) else self._speaker.reached)
             await self._wait(stopping, idle=end < min(len(trades), at + _SLICE))
 
     def _clock(self) -> int:
@@ -179,11 +179,14 @@ class Replay:
         while self._producer.buffered_bytes > bound and not stopping.is_set():  # noqa: ASYNC110 (the pump tells nobody)
             await asyncio.sleep(_PUMP_S)
 
-    def _keep_alive(self) -> None:
-        """The repeated records of an owner, and a line of progress."""
+    def _keep_alive(self, next_ts: int) -> None:
+        """The repeated records of an owner, and a line of progress; the next trade to send is due at `next_ts`.
+
+        The clock may run ahead of decoding and of Kafka: time that is told must not pass what is still to be sent.
+        """
         now_s = time.monotonic()
         if self._is_due("watermark", now_s, WATERMARK_EVERY_S):
-            self._speaker.watermark(self._speaker.reached if self._pace.factor is None else self._clock())
+            self._speaker.watermark(self._speaker.reached if self._pace.factor is None else min(self._clock(), next_ts))
         if self._is_due("alive", now_s, ALIVE_EVERY_S):
             self._speaker.alive()
         if self._is_due("takeover", now_s, TAKEOVER_EVERY_S):

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
+from marketfeed.adapters.history_csv import BadLineFile, TradeFile
 from marketfeed.domain.errors import Unavailable
-from marketfeed.domain.log import Alive, Claim, Logged
+from marketfeed.domain.log import Alive, Claim, Logged, TradesRecord, Watermark
 from marketfeed.domain.ownership import PartitionReader
 from marketfeed.domain.tape import TapeTrades, TapeWatermark
 from marketfeed.domain.trades import SymbolTable, TradeColumns
 from marketfeed.history.ports import Producer
+from marketfeed.history.replay import Pace, Replay
+from marketfeed.history.settings import ReplaySettings
 from marketfeed.history.speaker import Speaker
+from marketfeed.runtime.logs import get_logger
 from marketfeed.wire.records import KIND_HEADER, decode_body
 
 
@@ -116,3 +122,26 @@ async def test_time_never_falls_and_the_end_is_said() -> None:
     bodies = [record.body for record in log.topics["f.control", 0]]
     assert [type(body) for body in bodies] == [Claim, Alive, Alive]
     assert [body.epochs for body in bodies if isinstance(body, Alive)] == [(0,), ()]
+
+
+async def test_a_replay_that_cannot_keep_its_pace_tells_no_time_that_it_has_not_sent(tmp_path: Path) -> None:
+    """The file's clock runs ahead of Kafka and of decoding; a watermark ahead of trades would make their bars FINAL."""
+    path = tmp_path / "day.csv"
+    stamps = [1_767_366_000_000_000_000 + number * 500_000_000 for number in range(120_000)]
+    path.write_text("symbol,event_ts,price,size\n" + "".join(f"A,{stamp},1,1\n" for stamp in stamps))
+    log = LogInMemory()
+    settings = ReplaySettings(files=(str(path),), partitions=1, feed="f")
+    pace = Pace.of("900000")
+    replay = Replay([TradeFile(path)], BadLineFile(tmp_path / "bad", 1), log, settings, pace, "one", get_logger("test"))
+    replay._next_s["watermark"] = -1.0
+    monotonic = time.monotonic()
+    assert await replay.run(asyncio.Event())
+    assert time.monotonic() - monotonic < 20
+    told = newest = 0
+    for record in log.topics["f.trades", 0]:
+        if isinstance(record.body, Watermark):
+            told = record.body.event_ts
+        elif isinstance(record.body, TradesRecord):
+            assert int(record.body.trades.event_ts.min()) >= told
+            newest = int(record.body.trades.event_ts.max())
+    assert newest == stamps[-1] < told
