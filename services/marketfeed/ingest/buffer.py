@@ -38,7 +38,8 @@ class StandbyBuffer:
     @property
     def since_ts(self) -> int | None:
         """Arrival (our clock, Unix ns) of the oldest trades in here, None when there are none."""
-        return self._batches[0][0] if self._batches else None
+        # Not simply the first: what a challenged owner sent in the last minute is added after newer trades of others.
+        return min((received_ts for received_ts, _ in self._batches), default=None)
 
     @property
     def oldest_stamp(self) -> int | None:

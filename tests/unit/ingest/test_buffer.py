@@ -51,6 +51,15 @@ def test_what_the_owner_has_logged_need_not_be_kept() -> None:
     assert len(buffer) == 0
 
 
+def test_it_knows_its_oldest_arrival_and_stamp() -> None:
+    """In whatever order batches are added: how far a take-over reads the log back depends on them."""
+    buffer = StandbyBuffer(100)
+    assert (buffer.since_ts, buffer.oldest_stamp) == (None, None)
+    buffer.add(batch([8, 9], [0, 0]), 70)
+    buffer.add(batch([5, 12], [0, 0]), 60)
+    assert (buffer.since_ts, buffer.oldest_stamp) == (60, 5)
+
+
 def test_which_trades_are_of_some_symbols() -> None:
     """A mask over trades from names."""
     assert having(batch([1, 2, 3], [0, 1, 0]), frozenset({"B"})).tolist() == [False, True, False]
