@@ -54,7 +54,8 @@ def test_what_the_owner_has_logged_need_not_be_kept() -> None:
 def test_it_knows_its_oldest_arrival_and_stamp() -> None:
     """In whatever order batches are added: how far a take-over reads the log back depends on them."""
     buffer = StandbyBuffer(100)
-    assert (buffer.since_ts, buffer.oldest_stamp) == (None, None)
+    assert StandbyBuffer(100).since_ts is None
+    assert StandbyBuffer(100).oldest_stamp is None
     buffer.add(batch([8, 9], [0, 0]), 70)
     buffer.add(batch([5, 12], [0, 0]), 60)
     assert (buffer.since_ts, buffer.oldest_stamp) == (60, 5)
