@@ -118,6 +118,13 @@ def test_every_markdown_file_has_one_title() -> None:
     assert wrong == []
 
 
+def test_the_architecture_page_names_real_places() -> None:
+    """Each path in ARCHITECTURE.md exists, in the tree or below services/marketfeed."""
+    named = re.findall(r"`([\w./-]+(?:\.(?:py|proto|md|yaml|toml)|/))`", (ROOT / "ARCHITECTURE.md").read_text())
+    assert len(named) > 50
+    assert [name for name in named if not ((ROOT / name).exists() or (SOURCE / name).exists())] == []
+
+
 def test_nothing_names_a_registry_or_a_machine() -> None:
     """Locks and sources carry no address of a package registry and no absolute path of somebody's machine."""
     # Split, so that this file does not contain what it looks for.
