@@ -20,26 +20,23 @@ from confluent_kafka import Consumer as RawConsumer
 from confluent_kafka import TopicPartition
 from redis.asyncio import Redis as RedisClient
 
-from marketfeed.adapters.kafka import LogAdmin, LogConsumer, LogProducer, bars_topic, trades_topic
-from marketfeed.adapters.postgres import PostgresStore
+from marketfeed.adapters.kafka import LogAdmin, LogProducer, bars_topic, trades_topic
+from marketfeed.adapters.postgres import PostgresStore, StoredBars, StoreWriter
+from marketfeed.adapters.postgres.bars import upsert_bars
 from marketfeed.adapters.redis import RedisCache
-from marketfeed.domain.bar_window import BarWindow
-from marketfeed.domain.bars import COLUMNS, BarColumns
+from marketfeed.domain.bars import BarColumns, reduce_trades
 from marketfeed.domain.decimals import to_decimal
 from marketfeed.domain.log import Body, Gap, Takeover, TradesRecord, Watermark
-from marketfeed.domain.ownership import PartitionReader
 from marketfeed.domain.partitions import partition_of
 from marketfeed.domain.rollup import INTERVALS, roll_up
 from marketfeed.domain.sessions import calendar
 from marketfeed.domain.tape import TapeGap
-from marketfeed.domain.trades import NANOS, SymbolTable, TradeColumns
+from marketfeed.domain.trades import NANOS, TradeColumns
 from marketfeed.local.children import Children
 from marketfeed.local.ports import choose
 from marketfeed.local.postgres import start_postgres
 from marketfeed.local.stack import Addresses
 from marketfeed.local.valkey import start_valkey
-from marketfeed.recorder import app, cache_session, cache_sink, log_tail, publisher, store_session, store_sink
-from marketfeed.recorder.settings import RecorderSettings
 from marketfeed.wire.bar_updates import decode_update
 from marketfeed.wire.records import KIND_HEADER, encode_body
 
@@ -51,6 +48,7 @@ T0_S = 1_790_000_040  # a whole minute of a recent day
 
 # (symbol, second) -> open, high, low, close, volume, trades; or all columns
 Expected = dict[tuple[str, int], tuple[Any, ...]]
+BarsOfTheLog = Callable[[str, str, int], Awaitable[Expected]]
 
 
 class Writer:
@@ -286,7 +284,9 @@ async def roll_ups_are_right(reader: Reader, gaps: Sequence[TapeGap] = ()) -> No
             np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name), err_msg=f"{interval} {name}")
 
 
-async def test_killed_at_any_moment_and_doubled_it_stores_the_same(stack: Addresses, feed: str) -> None:
+async def test_killed_at_any_moment_and_doubled_it_stores_the_same(
+    stack: Addresses, feed: str, in_full: Callable[..., Expected], bars_of_the_log: BarsOfTheLog
+) -> None:
     """Two recorders write one feed while the first is killed three times: nothing is missing, nothing counts twice."""
     async with writing(stack, feed) as writer, reading(stack, feed) as reader, recorder(stack, feed) as second:
         for part in range(3):
@@ -308,36 +308,37 @@ async def test_killed_at_any_moment_and_doubled_it_stores_the_same(stack: Addres
         assert await reader.closes(writer.names[3]) == closes
         await until_rolled(reader, sum(bar[5] for bar in expected.values()))
         assert second.returncode is None
-        assert in_full(await reader.bars(), await reader.names()) == await by_the_log_alone(stack, feed)
+        assert in_full(await reader.bars(), await reader.names()) == await bars_of_the_log(
+            stack.kafka, feed, PARTITIONS
+        )
         assert await published(stack, feed) == expected
 
 
-async def by_the_log_alone(stack: Addresses, feed: str) -> Expected:
-    """The bars that one reader makes that is never interrupted, in every column."""
-    symbols, window = SymbolTable(), BarWindow(keep_s=10**9)
-    readers = {partition: PartitionReader(partition, symbols) for partition in range(PARTITIONS)}
-    log = LogConsumer(stack.kafka, trades_topic(feed))
-    await log.assign(dict.fromkeys(readers, 0))
-    ends = await log.end_offsets()
-    while log.positions != ends:
-        for record in await log.poll(500, 1.0):
-            window.apply(readers[record.partition].read([record]))
-    await log.close()
-    return in_full(window.held(), dict(enumerate(symbols.names())))
+async def test_a_previous_close_is_written_without_waiting_for_a_trade(stack: Addresses, feed: str) -> None:
+    """A symbol that traded once, after a day that only PostgreSQL knows: its hash gets the close all the same."""
+    name = "S000"
+    async with writing(stack, feed) as writer, reading(stack, feed) as reader:
+        store = StoreWriter(stack.postgres, feed)
+        await store.open()
+        ids = np.array(await store.symbol_ids([name]))
+        midnight_s = T0_S // 86_400 * 86_400
+        day = reduce_trades(ids, np.array([(midnight_s - 9) * NANOS]), *np.array([[7.5], [1.0]]), ids * 0, ids * 0)
+        before = StoredBars(day, day.start_s // 86_400, np.full(1, 2, np.int8))
+        async with store.connection.transaction():
+            await upsert_bars(store.connection, "bar_1d", before)
+        await store.close()
+        async with recorder(stack, feed, "--sinks", "cache"):
+            writer.names, writer.of = [name], np.array([partition_of(name, PARTITIONS)])
+            writer.trade(0, 1, 1)
+            writer.watermark(1)
+            await writer.settle()
 
+            async def told() -> bool:
+                writer.watermark(2)
+                quote = await reader.cache.read_quote(name)
+                return quote is not None and quote.get("previous_close") == "7.5"
 
-def in_full(bars: BarColumns, names: dict[int, str]) -> Expected:
-    """Bars by symbol and second in every column; amounts as decimals, as scales may differ."""
-    plain = [name for name in COLUMNS if name not in {"symbol_id", "volume", "notional", "price_scale", "size_scale"}]
-    rows = zip(*(getattr(bars, name).tolist() for name in plain), strict=True)
-    amounts = [
-        (to_decimal(v, s).normalize() + 0, to_decimal(n, p + s).normalize() + 0)
-        for v, n, p, s in zip(
-            bars.volume, bars.notional, bars.price_scale.tolist(), bars.size_scale.tolist(), strict=True
-        )
-    ]
-    ids = bars.symbol_id.tolist()
-    return {(names[one], row[0]): (*row[1:], *amount) for one, row, amount in zip(ids, rows, amounts, strict=True)}
+            await until(told, 15)
 
 
 async def test_what_cannot_count_is_kept_with_its_reason(stack: Addresses, feed: str) -> None:
@@ -386,24 +387,6 @@ async def test_what_cannot_count_is_kept_with_its_reason(stack: Addresses, feed:
             assert before.topic_id != after.topic_id
             gaps = await reader.store.read_gaps(feed, 0, 2**62)
             assert {gap.reason for gap in gaps} == {"log_replaced"}
-
-
-async def test_settings_are_explained(stack: Addresses, feed: str) -> None:
-    """A sink that does not exist is one sentence and exit code 2; the modules name the sinks that do."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "marketfeed.recorder", "--sinks", "store,nowhere", stderr=asyncio.subprocess.PIPE
-    )
-    async with asyncio.timeout(30):
-        _, said = await process.communicate()
-    assert process.returncode == 2
-    assert "--sinks" in said.decode()
-    assert RecorderSettings.load({}, {}).sinks == ("store", "cache")
-    assert (store_sink.StoreSink, cache_sink.CacheSink) == (app.StoreSink, app.CacheSink)
-    assert store_session.QUARANTINE_PER_FLUSH > 0
-    assert cache_session.CELLS_PER_CALL > 0
-    assert log_tail.RECORDS_MAX > 0
-    assert publisher.ACK_TIMEOUT_S > 0
-    assert feed
 
 
 async def until_rolled(reader: Reader, trades: int) -> None:

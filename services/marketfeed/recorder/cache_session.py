@@ -59,6 +59,8 @@ class CacheSession:
         self._pending: dict[int, list[TapeTrades]] = {}
         self._reached: Int64Array = np.zeros(0, np.int64)
         self._owners_written: set[int] = set()
+        # Symbols whose quote changed by something other than a trade.
+        self._refreshed: set[int] = set()
         self._expected: Position | None = None
         self.book = QuoteBook(lambda start_s: calendar.trade_dates(start_s).astype(np.int64))
         self.position = Position("", {})
@@ -200,7 +202,9 @@ class CacheSession:
         bars = combine(stack(parts))
         learned = await self._learn(bars)
         cells = self._cells.offer(bars, learned)
-        ids = np.sort(np.concatenate(changed)) if changed else np.empty(0, np.int64)
+        changed.append(np.array(sorted(self._refreshed), np.int64))
+        self._refreshed.clear()
+        ids = np.unique(np.concatenate(changed))
         self.position = self._tail.position(self.position.topic_id, self.position)
         await self._write(ids, cells)
         return len(cells)
@@ -244,6 +248,11 @@ class CacheSession:
                 self._owners_written.add(partition)
         return state
 
+    @property
+    def lacks_previous(self) -> bool:
+        """Whether a quote has no previous close."""
+        return len(self.book.lacking_previous()) > 0
+
     async def seek_previous_closes(self) -> None:
         """Ask PostgreSQL for previous closes that the tape has not shown yet. Raises Unavailable."""
         lacking = self.book.lacking_previous()
@@ -259,6 +268,7 @@ class CacheSession:
             found = await self._store.previous_close(self._feed, list(names), before.item())
             for symbol, row in found.items():
                 self.book.set_previous(names[symbol], row.close)
+                self._refreshed.add(names[symbol])
 
 
 _EPOCH = np.datetime64("1970-01-01", "D")

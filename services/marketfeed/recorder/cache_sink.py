@@ -62,7 +62,7 @@ class CacheSink(Sink):
         self._flushed(session.position, began, trades, cells)
 
     async def _seek_previous(self, session: CacheSession) -> None:
-        if monotonic() < self._next_previous:
+        if monotonic() < self._next_previous or not session.lacks_previous:
             return
         self._next_previous = monotonic() + PREVIOUS_EVERY_S
         with suppress(MarketfeedError, TimeoutError):  # a dash in place of the change is all that is missing
