@@ -80,7 +80,9 @@ class Hub:
             metrics.TRADES.inc(state.apply(records, time.monotonic()))
         if records:
             self.lag_s = max(0.0, time.time() - max(record.append_ts for record in records[-8:]) / 1e9)
-            metrics.LAG_S.set(self.lag_s)
+        else:
+            self.lag_s = 0.0  # nothing is waiting
+        metrics.LAG_S.set(self.lag_s)
         metrics.APPLY_S.observe(time.perf_counter() - started_s)
         if self._waiting:
             self._wake(state.next_offsets)

@@ -110,6 +110,15 @@ def test_the_trace_of_a_record_goes_on_here(market: Any, monkeypatch: pytest.Mon
     assert (span.name, f"{span.context.trace_id:032x}") == ("mds.apply", trace_id)
 
 
+def test_a_log_without_news_is_no_lag(market: Any) -> None:
+    """The lag is that of records applied; once none are waiting there is none."""
+    market.log.own("A")
+    market.hub.apply([Logged(0, 1, 10**9, market.log.records[0].body)])
+    assert market.hub.lag_s > 10**9
+    market.hub.apply([])
+    assert market.hub.lag_s == 0.0
+
+
 def test_gaps_and_halts_are_news(market: Any) -> None:
     """A gap is told to its symbols; a halt is a status until trading is back."""
     state = market.hub.state
