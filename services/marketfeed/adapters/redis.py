@@ -43,8 +43,8 @@ _AWAY = (
     TimeoutError,
 )
 
-# Answers by which a server says "not now" that the client has no class for: its disk is full, a script is busy, replicas
-# are missing, a cluster is not whole.
+# Answers by which a server says "not now" that the client has no class for: the disk is full, a script is busy,
+# replicas are missing, a cluster is not whole.
 _NOT_NOW = ("MISCONF", "BUSY", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
 # Hours seen to are forgotten beyond this many; the price is one EXPIRE more for each that is written again.
 _HOURS_KNOWN_MAX = 100_000
