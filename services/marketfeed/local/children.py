@@ -66,8 +66,9 @@ class Program:
 class Child:
     """A running program."""
 
-    def __init__(self, program: Program, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, program: Program, process: asyncio.subprocess.Process, log_from: int = 0) -> None:
         self.program = program
+        self._log_from = log_from
         self.started_s = time.monotonic()
         self._process = process
 
@@ -89,7 +90,7 @@ class Child:
     async def wait(self) -> ChildDied:
         """Until it ends by itself; what there is to say about that."""
         code = await self._process.wait()
-        return ChildDied(self.name, code, last_words(self.program.log), self.program.log)
+        return ChildDied(self.name, code, last_words(self.program.log, self._log_from), self.program.log)
 
     async def stop(self) -> None:
         """Ask it to end, and kill its group if it has not in time."""
@@ -142,6 +143,7 @@ class Children:
             program.log.replace(program.log.with_suffix(program.log.suffix + ".1"))
         launch = (str(_LAUNCH), str(int(program.stop_signal)), str(os.getpid()), program.user or "-")
         with program.log.open("ab") as log:
+            log_from = log.tell()
             process = await asyncio.create_subprocess_exec(
                 *_BARE_PYTHON,
                 *launch,
@@ -156,7 +158,7 @@ class Children:
             )
         if self._reaper is not None and self._reaper.stdin is not None:
             self._reaper.stdin.write(b"%d\n" % process.pid)
-        child = Child(program, process)
+        child = Child(program, process, log_from)
         self._children = [*self.alive, child]
         return child
 
@@ -182,11 +184,14 @@ class Children:
             self._reaper = None
 
 
-def last_words(log: Path) -> str:
-    """The line of a log that best tells why its writer ended: the last that sounds like trouble, else the last."""
+def last_words(log: Path, begin: int = 0) -> str:
+    """The line of a log that best tells why its writer ended: the last that sounds like trouble, else the last.
+
+    `begin` is the byte at which that writer began: what earlier ones said explains nothing.
+    """
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 16_384))
+            file.seek(max(begin, log.stat().st_size - 16_384))
             lines = file.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return ""

@@ -78,6 +78,17 @@ def test_the_telling_line_is_chosen(tmp_path: Path) -> None:
     assert last_words(log) == "FATAL: the disk is on fire"
     log.write_text("a\nb\n")
     assert last_words(log) == "b"
+    log.write_text("FATAL: an earlier run\nb\n")
+    assert last_words(log, log.read_text().index("b\n")) == "b"
+
+
+async def test_an_earlier_run_in_the_same_log_is_not_quoted(tmp_path: Path) -> None:
+    """A death is told with what that process said, though the log goes on from run to run."""
+    async with Children() as children:
+        with pytest.raises(ChildDied, match="it said: error: the first"):
+            await children.run(program(tmp_path, "print('error: the first'); raise SystemExit(2)"), timeout_s=10)
+        with pytest.raises(ChildDied, match="it said: must be less"):
+            await children.run(program(tmp_path, "print('must be less'); raise SystemExit(2)"), timeout_s=10)
 
 
 def test_the_scripts_run_without_our_packages() -> None:
