@@ -252,7 +252,7 @@ def _parsed(text: str) -> Fault:
 
 def _between(name: str, value: float, least: float, most: float) -> None:
     if not least <= value <= most:
-        raise SettingError(name, f"is {value:g}, must be from {least:g} to {most:g}")
+        raise SettingError(name, f"is {value:,.10g}, must be from {least:,.10g} to {most:,.10g}")
 
 
 def _json(body: object) -> Response:

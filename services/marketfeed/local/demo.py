@@ -38,6 +38,7 @@ from marketfeed.runtime.tasks import TaskKit, backoff_s
 T = TypeVar("T")
 
 GENERATOR_SYMBOLS_MAX = 9_999
+RATE_MIN, RATE_MAX = 0.01, 1_000_000
 LOOK_S_TERMINAL = 1.0
 LOOK_S_PLAIN = 5.0
 PAGE_S = 120.0
@@ -168,6 +169,10 @@ def make_plan(settings: DemoSettings, state: Path, view: StatusView) -> RunPlan:
         raise SettingError("--for", "needs the generator: only that says what it has sent; leave out --source finnhub")
     if settings.shards < 1:
         raise SettingError("--shards", f"is {settings.shards}, must be 1 or more")
+    if not 0 <= settings.port <= 65_535:
+        raise SettingError("--port", f"is {settings.port}, must be from 1 to 65535, or 0 for any free one")
+    if generated and not RATE_MIN <= settings.rate <= RATE_MAX:
+        raise SettingError("--rate", f"is {settings.rate:,.10g}, must be from {RATE_MIN:g} to {RATE_MAX:,.10g}")
     symbols, universe = _symbols(settings, generated)
     state.mkdir(parents=True, exist_ok=True)
     port = settings.port

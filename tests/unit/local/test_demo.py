@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from marketfeed.domain.errors import Unavailable
+from marketfeed.domain.errors import SettingError, Unavailable
 from marketfeed.local.children import ChildDied, Children, Program
 from marketfeed.local.demo import insist, make_plan, until_set
 from marketfeed.local.readiness import until_ready
@@ -56,6 +56,25 @@ def test_a_taken_port_is_told_and_replaced(tmp_path: Path) -> None:
     assert (
         out.getvalue() == f"port {port} is in use, so the page is on port {plan.public_port} (--port chooses another)\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"port": 99_999}, "--port: is 99999, must be from 1 to 65535, or 0 for any free one"),
+        ({"rate": -5.0}, "--rate: is -5, must be from 0.01 to 1,000,000"),
+        ({"rate": 99_999_999.0}, "--rate: is 99,999,999, must be from 0.01 to 1,000,000"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_started(
+    tmp_path: Path, given: dict[str, object], sentence: str
+) -> None:
+    """One sentence that names the flag, and nothing else is said."""
+    shown, out = view()
+    with pytest.raises(SettingError) as refused:
+        make_plan(DemoSettings.load(given, env={}), tmp_path, shown)
+    assert str(refused.value) == sentence
+    assert not out.getvalue()
 
 
 async def test_work_ends_with_the_event_or_by_itself() -> None:
