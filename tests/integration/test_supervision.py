@@ -69,6 +69,6 @@ async def test_a_wrong_setting_is_not_tried_again(tmp_path: Path) -> None:
     """The service's own sentence ends the supervision."""
     async with Children() as children:
         service = Supervised(children, generator(MARKETFEED_RATE="fast"), tmp_path, lambda _: None)
-        with pytest.raises(SettingError, match="generator MARKETFEED_RATE: is 'fast', must be NUMBER"):
+        with pytest.raises(SettingError, match="generator MARKETFEED_RATE: is 'fast', must be a number"):
             await service.keep_running()
     assert service.restarts == 0

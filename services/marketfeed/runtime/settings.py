@@ -24,6 +24,7 @@ from marketfeed.domain.errors import SettingError
 PREFIX = "MARKETFEED_"
 # Set by a supervisor for its children; not a setting of a service.
 PORT_FILE = "MARKETFEED_PORT_FILE"
+_IN_WORDS = {"INTEGER": "a whole number", "NUMBER": "a number", "yes|no": "yes or no"}
 
 
 class _Required:
@@ -157,7 +158,8 @@ def parse(name: str, text: str, field: dataclasses.Field[Any], hints: Mapping[st
     try:
         return _convert(hints[field.name], text)
     except ValueError:
-        raise SettingError(name, f"is {text!r}, must be {_type_name(hints[field.name])}") from None
+        kind = _type_name(hints[field.name])
+        raise SettingError(name, f"is {text!r}, must be {_IN_WORDS.get(kind, kind)}") from None
 
 
 def _convert(kind: Any, text: str) -> Any:
