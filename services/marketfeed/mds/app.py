@@ -190,7 +190,7 @@ class MdsApp:
             ("/v1/bars", api.bars),
             ("/v1/config", api.config),
         ):
-            server.get(path, _json(api, endpoint))
+            server.get(path, _json(api, endpoint, settings.origins))
         server.get("/openapi.json", _fixed(document, "application/json"))
         server.websocket(
             "/v1/stream",
@@ -272,12 +272,25 @@ def _limits(settings: MdsSettings) -> Limits:
     )
 
 
-def _json(api: Api, endpoint: Callable[[Query], Awaitable[msgspec.Struct]]) -> Callable[[Request], Awaitable[Response]]:
+def _json(
+    api: Api, endpoint: Callable[[Query], Awaitable[msgspec.Struct]], origins: tuple[str, ...]
+) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         status, body = await api.answer(endpoint, request.query)
-        return Response(body, status=status, headers={"Cache-Control": "no-store"})
+        headers = {"Cache-Control": "no-store", **cors_headers(request.headers.get("Origin"), origins)}
+        return Response(body, status=status, headers=headers)
 
     return handle
+
+
+def cors_headers(origin: str | None, origins: tuple[str, ...]) -> dict[str, str]:
+    """What lets a page of another origin read an answer, if it is one of `origins` (fetch.spec.whatwg.org, CORS)."""
+    if not origins:
+        return {}
+    if "*" in origins:
+        return {"Access-Control-Allow-Origin": "*"}
+    allowed = {"Access-Control-Allow-Origin": origin} if origin is not None and origin in origins else {}
+    return {"Vary": "Origin", **allowed}
 
 
 def _fixed(body: bytes, content_type: str) -> Callable[[Request], Awaitable[Response]]:

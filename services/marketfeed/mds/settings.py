@@ -26,7 +26,7 @@ class MdsSettings(Settings):
     public_port: int = setting(8080, "port of the same, 0 for any free one")
     ui_dir: Path = setting(Path("services/ui/dist"), "folder of the built page, see `make ui`")
     origins: tuple[str, ...] = setting(
-        (), "other web pages that may connect (https://host, comma-separated); * for all, none for our own only"
+        (), "other web pages that may use /v1 (https://host, comma-separated); * for all, none for our own only"
     )
     client_token: str | None = setting(
         None, "what clients must send in `auth`; without it everybody may read", secret=True
