@@ -63,6 +63,15 @@ async def test_a_handshake_can_be_refused_with_plain_http() -> None:
         assert (answer.status, await answer.read(), answer.headers["Retry-After"]) == (429, b"slow down", "60")
 
 
+async def test_plain_http_is_told_that_this_is_a_websocket() -> None:
+    """Who opens the address in a browser's tab or with curl reads what to do."""
+    server = HttpServer("127.0.0.1", 0)
+    server.websocket("/ws", echo)
+    async with running(server) as session, session.get("/ws") as answer:
+        assert answer.status == 426
+        assert "ws://" in await answer.text()
+
+
 async def test_an_unknown_origin_is_refused_and_our_own_page_is_not() -> None:
     """Browsers send an Origin; only listed ones and the server's own host may connect."""
     server = HttpServer("127.0.0.1", 0)

@@ -263,9 +263,11 @@ class HttpServer:
     async def _serve_websocket(self, route: _WebSocketRoute, request: web.Request) -> web.StreamResponse:
         seen = _request(request)
         if route.origins is not None and not _origin_allowed(request, route.origins):
-            raise Refuse(403, b"this page's origin may not connect")
+            raise Refuse(403, b"this page's origin may not connect; MARKETFEED_ORIGINS=https://its.host lets it in\n")
         if route.accept is not None:
             await route.accept(seen)
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            raise Refuse(426, b"this is a WebSocket: connect with ws://, not http://\n", {"Upgrade": "websocket"})
         ws = web.WebSocketResponse(
             timeout=self._close_timeout_s,
             autoclose=False,
