@@ -100,8 +100,8 @@ class Api:
         state = self.hub.state
         event_ts = state.last_trade_ts(state.symbols.id(symbol)) or time.time_ns()
         day_s = self.calendar.day(self.calendar.trade_date(event_ts))[0]
-        from_s = _number(query, "from", day_s, 0, SECONDS_MAX)
-        to_s = _number(query, "to", max(from_s, event_ts // NANOS + 1), from_s, SECONDS_MAX)
+        from_s = _number(query, "from", day_s, 0, SECONDS_MAX, " (Unix seconds)")
+        to_s = _number(query, "to", max(from_s, event_ts // NANOS + 1), from_s, SECONDS_MAX, " (Unix seconds)")
         span = await self.archive.span(symbol, interval, from_s, to_s, limit)
         bars, filled, next_from_s = span.bars, None, span.next_from_s
         if fill == "prev":
@@ -180,14 +180,14 @@ def _starts(first_s: int, stop_s: int, interval: str, calendar: Calendar) -> Int
     return bucket_starts(np.array(starts, np.int64), interval, calendar)
 
 
-def _number(query: Query, name: str, default: int, lowest: int, highest: int) -> int:
+def _number(query: Query, name: str, default: int, lowest: int, highest: int, unit: str = "") -> int:
     text = query.get(name)
     if text is None:
         return default
     if not (text.isascii() and text.isdecimal() and len(text) < 20):
-        raise ClientError("bad_request", f"{name} is {text[:32]!r}; it must be a whole number")
+        raise ClientError("bad_request", f"{name} is {text[:32]!r}; it must be a whole number{unit}")
     if not lowest <= int(text) <= highest:
-        raise ClientError("bad_request", f"{name} is {text}; it must be between {lowest} and {highest}")
+        raise ClientError("bad_request", f"{name} is {text}; it must be between {lowest} and {highest}{unit}")
     return int(text)
 
 
