@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from marketfeed.domain.errors import SettingError
-from marketfeed.wire.trade_csv import BadLine, Decoded, TradeCsv
+from marketfeed.wire.trade_csv import BadLine, Decoded, HeaderError, TradeCsv
 
 GZIP_MAGIC = b"\x1f\x8b"
 # Large enough that the fixed cost of a block's numpy calls vanishes, small enough for the processor's caches.
@@ -40,12 +40,14 @@ class TradeFile:
     def blocks(self) -> Iterator[tuple[Decoded, int]]:
         """All lines in order, each block with the bytes of the file read by then.
 
-        Raises HeaderError if the first line is not a header, SettingError for a damaged file.
+        Raises SettingError for a damaged file, and for one whose first line is not a header.
         """
         with self.path.open("rb") as raw:
             source: BinaryIO = gzip.GzipFile(fileobj=raw) if self._compressed else raw  # type: ignore[assignment]
             try:
                 yield from self._read(source, raw)
+            except HeaderError as error:
+                raise SettingError(str(self.path), str(error) if self.bytes_total else "is empty") from error
             except (EOFError, OSError, zlib.error) as error:
                 raise SettingError(str(self.path), f"is damaged near byte {raw.tell()}: {error}") from error
 

@@ -58,7 +58,7 @@ class BarReader:
         self._bad_lines = bad_lines
 
     def next_piece(self) -> Piece | None:
-        """The next block's bars, None at the end. Raises SettingError or HeaderError."""
+        """The next block's bars, None at the end. Raises SettingError."""
         found = next(self._blocks, None)
         if found is None:
             return None

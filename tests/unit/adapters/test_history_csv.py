@@ -9,7 +9,7 @@ import pytest
 
 from marketfeed.adapters.history_csv import LINE_BYTES_MAX, BadLineFile, TradeFile
 from marketfeed.domain.errors import SettingError
-from marketfeed.wire.trade_csv import BadLine, HeaderError
+from marketfeed.wire.trade_csv import BadLine
 
 HEADER = b"symbol,event_ts,price,size,conditions\n"
 LINES = b"".join(b"SYM%d,17416158%05d,%d.5,1,@\n" % (i % 3, i, i + 1) for i in range(100))
@@ -47,7 +47,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="is damaged near byte"):
         read(path, 1000)
     path.write_bytes(b"open,high,low,close\n1,2,3,4\n")
-    with pytest.raises(HeaderError):
+    with pytest.raises(SettingError, match=r"trades\.gz: the first line is 'open,high,low,close'; it must name symbol"):
+        read(path, 1000)
+    path.write_bytes(b"")
+    with pytest.raises(SettingError, match=r"trades\.gz: is empty"):
         read(path, 1000)
     path.write_bytes(HEADER + b"x" * (LINE_BYTES_MAX + 2))
     with pytest.raises(SettingError, match="no trade CSV"):
