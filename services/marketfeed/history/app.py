@@ -6,7 +6,8 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from marketfeed.adapters.history_csv import BadLineFile, TradeFile
@@ -69,6 +70,16 @@ def _tell(log: Logger, what: str, bad_lines: BadLineFile, facts: dict[str, objec
     log.info(what, **facts)
 
 
+@contextmanager
+def _hint(name: str) -> Iterator[None]:
+    """Tell who has no server at the address how to come by one."""
+    try:
+        yield
+    except Unavailable as error:
+        reason = f"{error.reason}; set {name} to yours, or run `marketfeed stack` and set what it prints"
+        raise Unavailable(error.what, error.where, reason) from error
+
+
 async def run_import(context: ServiceContext[ImportSettings]) -> None:
     """Import, report, end."""
     settings = context.settings
@@ -78,7 +89,8 @@ async def run_import(context: ServiceContext[ImportSettings]) -> None:
     importer = Importer(reader, store, calendar(settings.calendar), settings.bars_max, context.log)
     context.health.status_source = lambda: {"feed": settings.feed, **importer.progress.status(time.monotonic())}
     try:
-        await store.open()
+        with _hint("MARKETFEED_POSTGRES"):
+            await store.open()
         context.health.ready("postgres", True)
         done = await importer.run(context.stopping)
         total = {**importer.progress.total(time.monotonic()), "bars": importer.bars_written}
@@ -110,7 +122,8 @@ async def run_replay(context: ServiceContext[ReplaySettings]) -> None:
     files, bad_lines = _files(settings)
     admin = LogAdmin(settings.kafka)
     retention_bytes, retention_ms = round(settings.retention_gb * 1e9), round(settings.retention_h * 3_600_000)
-    await admin.ensure_topics(settings.feed, settings.partitions, retention_bytes, retention_ms)
+    with _hint("MARKETFEED_KAFKA"):
+        await admin.ensure_topics(settings.feed, settings.partitions, retention_bytes, retention_ms)
     if not settings.append and await _holds_records(admin, settings.feed):
         raise SettingError(
             "--feed",
