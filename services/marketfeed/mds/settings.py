@@ -29,7 +29,9 @@ class MdsSettings(Settings):
         (), "other web pages that may use /v1 (https://host, comma-separated); * for all, none for our own only"
     )
     client_token: str | None = setting(
-        None, "what clients must send in `auth`; without it everybody may read", secret=True
+        None,
+        "what clients of /v1/stream must send in `auth`; the other HTTP answers stay open to everybody",
+        secret=True,
     )
     tick_ms: int = setting(50, "length of a fan-out turn, the shortest interval a client can have; eyes see no less")
     heartbeat_ms: int = setting(1000, "time between two heartbeats to a client")
