@@ -143,6 +143,7 @@ class StreamServer:
             )
             hub.fanout.write(client, encode_text_frame(encode(message)))
             if number + 1 < len(parts):
+                await asyncio.sleep(0)  # a part is milliseconds of work, and others have their turn between two
                 await self._room(client)
         while True:
             hub.refresh()

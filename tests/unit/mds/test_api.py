@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
 from marketfeed.domain.sessions import calendar
+from marketfeed.mds import api as api_module
 from marketfeed.mds.api import Api, refusal
 from marketfeed.mds.history import Archive
 from marketfeed.mds.hub import Hub
@@ -108,3 +110,29 @@ async def test_roll_ups_need_postgresql_and_everything_needs_the_log(api: Api, m
     )  # fmt: skip
     assert (await ask(waiting, "symbols"))[0] == 503
     assert refusal("unknown_symbol", "x")[0] == 404
+
+
+async def test_a_long_answer_lets_others_have_their_turn(
+    api: Api, market: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows become JSON a few at a time, with a turn of the loop in between; the answer is the same."""
+    market.log.own("A")
+    for second in range(10):
+        market.log.trade("A", second, 10.0 + second)
+    market.hub.tick()
+    whole = await ask(api, "bars", symbol="A", fill="prev")
+    monkeypatch.setattr(api_module, "ROWS_AT_ONCE", 2)
+    turns = 0
+    answered = asyncio.Event()
+
+    async def others() -> None:
+        nonlocal turns
+        while not answered.is_set():
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(others())
+        assert await ask(api, "bars", symbol="A", fill="prev") == whole
+        answered.set()
+    assert turns >= 5

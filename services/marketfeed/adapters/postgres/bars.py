@@ -6,6 +6,7 @@ holds the merged bar, and its transaction has checked that nobody wrote in betwe
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -19,6 +20,7 @@ from marketfeed.domain.trades import Int64Array
 from marketfeed.wire.copy_binary import Column, Field, Numeric, decode_rows, encode_rows
 
 LIVE, IMPORT = 0, 1
+ROWS_AT_ONCE = 5_000
 RULES_ID = 1
 
 # Table of each interval in seconds; the daily one goes by trading day, whatever its length.
@@ -140,7 +142,11 @@ async def upsert_bars(connection: Any, table: str, stored: StoredBars, source: i
 
 async def fetch_bars(connection: Any, query: str, *arguments: object) -> StoredBars:
     """The bars of a query that selects READ_COLUMNS, sorted by (symbol_id, start)."""
-    return _stored(await fetch_columns(connection, _READ_FIELDS, query, *arguments))
+    columns = await fetch_columns(connection, _READ_FIELDS, query, *arguments)
+    if len(columns["start"]) < ROWS_AT_ONCE:
+        return _stored(columns)
+    # Many rows' integers take tens of milliseconds, in which an event loop has others to serve.
+    return await asyncio.to_thread(_stored, columns)
 
 
 async def fetch_columns(
