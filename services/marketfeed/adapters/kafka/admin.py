@@ -25,6 +25,13 @@ SEGMENT_BYTES_MIN = 1 << 20
 SEGMENT_BYTES_MAX = 1 << 30
 CONTROL_BYTES = 256 << 20
 CONTROL_MS_MIN = 24 * 3_600_000
+# What is answered while brokers do not yet agree on a partition's leader, as just after a topic was made: asked again.
+LEADER_MOVING = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+)
 
 
 def trades_topic(feed: str) -> str:
@@ -63,7 +70,7 @@ class LogAdmin:
         }
         created = self._admin.create_topics(list(wanted.values()), request_timeout=self._timeout_s)
         for topic, future in created.items():
-            await self._answer(future, absent=KafkaError.TOPIC_ALREADY_EXISTS)
+            await self._answer(future, KafkaError.TOPIC_ALREADY_EXISTS)
             found = await self._settled(topic)
             expected = wanted[topic].num_partitions
             if found != expected:
@@ -112,7 +119,7 @@ class LogAdmin:
             asked = {TopicPartition(topic, p): spec for p in range(count) if p not in found}
             answers = self._admin.list_offsets(asked, request_timeout=self._timeout_s)
             for place, future in answers.items():
-                answer = await self._answer(future, absent=KafkaError.NOT_LEADER_FOR_PARTITION)
+                answer = await self._answer(future, *LEADER_MOVING)
                 if answer is not None:
                     found[place.partition] = answer.offset
             return len(found) == count
@@ -124,7 +131,7 @@ class LogAdmin:
         """Delete the three topics of a feed, those that exist, and wait until they are gone."""
         topics = [trades_topic(feed), control_topic(feed), bars_topic(feed)]
         for future in self._admin.delete_topics(topics, request_timeout=self._timeout_s).values():
-            await self._answer(future, absent=KafkaError.UNKNOWN_TOPIC_OR_PART)
+            await self._answer(future, KafkaError.UNKNOWN_TOPIC_OR_PART)
         for topic in topics:
             await self._until(partial(self._gone, topic), f"{topic} is still being deleted")
 
@@ -168,16 +175,16 @@ class LogAdmin:
     async def _describe(self, topic: str) -> Any:
         """A `TopicDescription`, or None when the topic does not exist."""
         asked = self._admin.describe_topics(TopicCollection([topic]), request_timeout=self._timeout_s)
-        return await self._answer(asked[topic], absent=KafkaError.UNKNOWN_TOPIC_OR_PART)
+        return await self._answer(asked[topic], KafkaError.UNKNOWN_TOPIC_OR_PART)
 
-    async def _answer(self, future: Future[Any], absent: int | None = None) -> Any:
-        """The result of a request; None when its error is `absent`."""
+    async def _answer(self, future: Future[Any], *absent: int) -> Any:
+        """The result of a request; None when its error is one of `absent`."""
         try:
             return await asyncio.wait_for(asyncio.wrap_future(future), self._timeout_s + 5)
         except TimeoutError as error:
             raise Unavailable("Kafka", self._bootstrap, "no answer in time") from error
         except KafkaException as error:
-            if absent is not None and error.args[0].code() == absent:
+            if error.args[0].code() in absent:
                 return None
             raise Unavailable("Kafka", self._bootstrap, error.args[0].str()) from error
 
