@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from time import monotonic, time_ns
 from typing import Any
 
-from marketfeed.domain.errors import LogReplaced, StalePosition, Unavailable
+from marketfeed.domain.errors import LogReplaced, SettingError, StalePosition, Unavailable
 from marketfeed.domain.position import Position
 from marketfeed.domain.trades import NANOS
 from marketfeed.recorder import metrics
@@ -49,6 +49,8 @@ class Sink(ABC):
     - StalePosition: another recorder writes. It is left to it until its position stands still for some seconds, so two
       recorders do not take the log from each other flush by flush, and one that dies is replaced.
     - Unavailable: wait, with back-off.
+    - SettingError: a setting that is wrong at the start ends the recorder. Later (a password was changed, a database
+      was renamed) it is waited out like a server that is away: the other sink goes on.
     - LogReplaced: the stored position belongs to another log; the next session begins the new one.
     """
 
@@ -56,6 +58,7 @@ class Sink(ABC):
         self.name = name
         self.status = SinkStatus()
         self._tail = tail
+        self._has_begun = False
         self._health = health
         self._log = get_logger(f"recorder.{name}")
 
@@ -72,12 +75,13 @@ class Sink(ABC):
         """Let all connections go."""
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Record until `stopping` is set. Raises nothing that is expected but SettingError."""
+        """Record until `stopping` is set. Raises nothing that is expected but SettingError by the first session."""
         jitter = random.Random()
-        attempt = 0
+        attempt, sessions = 0, 0
         self._health.ready(self.name, False, "starting")
         while not stopping.is_set():
             before = self.status.trades
+            sessions += 1
             try:
                 await self._stay(stopping)
             except StalePosition as stale:
@@ -90,7 +94,9 @@ class Sink(ABC):
                     self._log.warning("the stored position is gone, starting over", error=str(stale))
             except LogReplaced as replaced:
                 self._log.warning("the log was replaced", error=str(replaced))
-            except Unavailable as away:
+            except (Unavailable, SettingError) as away:
+                if isinstance(away, SettingError) and sessions == 1 and not self._has_begun:
+                    raise
                 # A session that has written something was a success: the next wait begins short again.
                 attempt = 0 if self.status.trades > before else attempt
                 self.status.failures += 1
@@ -104,6 +110,7 @@ class Sink(ABC):
 
     def _began(self, position: Position, **facts: object) -> None:
         """A session is under way."""
+        self._has_begun = True
         self._log.info("recording", position=position.text(), **facts)
         self._health.ready(self.name, True)
         self.status.standing_by = False
@@ -128,7 +135,7 @@ class Sink(ABC):
         while monotonic() < since + STANDSTILL_S and not await stopped_within(stopping, LOOK_EVERY_S):
             try:
                 found = await self._stored_position()
-            except Unavailable:
+            except (Unavailable, SettingError):
                 return
             if found != position:
                 position, since = found, monotonic()

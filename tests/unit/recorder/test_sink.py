@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import asyncpg
 import pytest
 
 from marketfeed.adapters.postgres import connection, days
-from marketfeed.domain.errors import LogReplaced, StalePosition, Unavailable
+from marketfeed.domain.errors import LogReplaced, SettingError, StalePosition, Unavailable
 from marketfeed.domain.position import Position
 from marketfeed.recorder import sink as sink_module
 from marketfeed.recorder.log_tail import LogTail
@@ -64,6 +65,28 @@ async def test_every_expected_error_ends_a_session_and_begins_another(monkeypatc
     assert (tried.status.refusals, tried.status.failures) == (2, 1)
     assert tried.status.standing_by
     assert tried.status.as_dict()["position"] == ""
+
+
+async def test_a_setting_that_turns_wrong_is_waited_out() -> None:
+    """At the start it is explained and ends the recorder; later the other sink must go on."""
+    wrong = SettingError("--postgres", "refuses the password")
+    tried = Scripted(raising(wrong))
+    with pytest.raises(SettingError):
+        await tried.run(asyncio.Event())
+    await tried._close()
+    tried = Scripted(raising(Unavailable("PostgreSQL", "there", "starting")), raising(wrong))
+    async with asyncio.timeout(5):
+        await tried.run(asyncio.Event())
+    assert (tried.sessions, tried.status.failures) == (3, 2)
+
+
+@pytest.mark.parametrize("code", ["25006", "57P01", "57P02", "57P03", "53100", "53300", "58030", "40P01"])
+async def test_a_server_that_cannot_write_now_is_away(code: str) -> None:
+    """Read-only after a failover, stopping, crashed, starting, disk full, too many connections: all of it passes."""
+    error = asyncpg.PostgresError.new({"S": "ERROR", "C": code, "M": "not now"})
+    with pytest.raises(Unavailable, match="not now"):
+        async with connection.translated("postgresql://me:secret@db:5433/market"):
+            raise error
 
 
 async def test_a_bug_is_not_hidden() -> None:

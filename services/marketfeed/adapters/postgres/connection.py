@@ -23,7 +23,8 @@ Connection = asyncpg.pool.PoolConnectionProxy | asyncpg.Connection
 # know how narrow the ranges are that come as parameters, and would rather hash whole days.
 _PLANS = {"enable_hashjoin": "off", "enable_mergejoin": "off"}
 
-# What means "not now": the server is gone, starting, stopping or full. Anything else is a bug and stays what it is.
+# What means "not now": the server is gone, starting, stopping, full, read-only (a standby, before or after a failover)
+# or has trouble with its disk. Anything else is a bug and stays what it is.
 _AWAY = (
     OSError,
     TimeoutError,
@@ -31,6 +32,9 @@ _AWAY = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.PostgresSystemError,
     asyncpg.TransactionRollbackError,
     asyncpg.LockNotAvailableError,
     asyncpg.InternalClientError,
