@@ -57,7 +57,7 @@ _SETTLE = """
 UPDATE {table} b SET state = CASE WHEN b.start < to_timestamp(k.final_s) THEN 3 WHEN b.revision > 0 THEN 2 ELSE 1 END
 FROM unnest($1::int[], $2::int8[], $3::int8[], $4::int8[]) AS k (symbol_id, from_s, closed_s, final_s)
 WHERE b.symbol_id = k.symbol_id AND b.start >= to_timestamp(k.from_s) AND b.start < to_timestamp(k.closed_s)
-  AND b.state <> CASE WHEN b.start < to_timestamp(k.final_s) THEN 3 WHEN b.revision > 0 THEN 2 ELSE 1 END
+  AND b.state < CASE WHEN b.start < to_timestamp(k.final_s) THEN 3 WHEN b.revision > 0 THEN 2 ELSE 1 END
 """
 _OLDER = (
     f"SELECT {READ_COLUMNS} FROM bar_1s b JOIN unnest($1::int[], $2::int8[]) AS k (symbol_id, start_s)"
@@ -326,7 +326,7 @@ class StoreTransaction:
         self, interval_s: int, symbol_id: Int64Array, from_s: Int64Array, closed_s: Int64Array, final_s: Int64Array
     ) -> None:
         """Give the bars of an interval that start in [from_s, closed_s) the state CLOSED or REVISED, and FINAL if they
-        start before final_s."""
+        start before final_s. A bar that is further on stays so: the caller's spans may lag behind what made it."""
         if len(symbol_id):
             columns = (column.tolist() for column in (symbol_id, from_s, closed_s, final_s))
             await self._connection.execute(_SETTLE.format(table=bar_tables.TABLES[interval_s]), *columns)
