@@ -26,7 +26,13 @@ class RecorderSettings(Settings):
     window_s: int = setting(120, "how far below the watermark bars are held in memory; later trades read their bar")
     store_trades: str = setting("none", "keep raw trades in PostgreSQL, too", choices=("none", "postgres"))
     publish_bars: bool = setting(True, "publish closed and revised 1 s bars to <feed>.bars")
-    retention_days: int = setting(30, "days for which 1 s bars are kept; roll-ups are kept for ever")
-    trade_retention_days: int = setting(7, "days for which raw trades are kept")
+    retention_days: int = setting(
+        30,
+        "days for which 1 s bars are kept; roll-ups are kept for ever. All feeds of a database share its days:"
+        " the smallest retention among its recorders counts",
+    )
+    trade_retention_days: int = setting(
+        7, "days for which raw trades are kept; of all feeds of a database, the smallest number counts"
+    )
     quarantine_days: int = setting(14, "days for which refused trades and unreadable records are kept")
     instance: str | None = setting(None, "name of this process; default host and process id")
