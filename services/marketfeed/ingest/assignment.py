@@ -54,16 +54,23 @@ class Assigner:
 
     async def follow(self, changed: Callable[[Assignment], None]) -> None:
         """Tell every new plan, for ever. A file that cannot be read leaves the plan in force, and says so."""
+        told: tuple[tuple[int, int] | None, str] | None = None
         while self._path is not None:
             await asyncio.sleep(PLAN_POLL_S)
+            found = None
             try:
-                if self._fingerprint(self._path) == self._seen:
+                found = self._fingerprint(self._path)
+                if found == self._seen:
                     continue
                 plan = self._read(self._path)
             except (OSError, ValueError) as error:
+                # Read again each time, for it may be half written, but told once per state of the file and problem.
                 self._seen = None
-                _log.warning("plan cannot be read, the one in force stays", path=str(self._path), problem=str(error))
+                if told != (found, str(error)):
+                    told = found, str(error)
+                    _log.warning("plan cannot be read, the one in force stays", path=str(self._path), problem=told[1])
                 continue
+            told = None
             if plan != self._plan:
                 self._plan = plan
                 _log.info("plan changed", revision=plan.revision, symbols=len(plan.assigned))

@@ -41,8 +41,10 @@ def test_a_start_without_symbols_is_refused(values: dict[str, Any]) -> None:
         Assigner(given(**values), 0, 1)
 
 
-async def test_a_plan_file_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Changes are told; a broken file leaves the plan in force; what left the plan is nobody's."""
+async def test_a_plan_file_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Changes are told; a broken file leaves the plan in force and is told once; what left the plan is nobody's."""
     monkeypatch.setattr(assignment, "PLAN_POLL_S", 0.01)
     path = tmp_path / "plan.json"
 
@@ -59,6 +61,7 @@ async def test_a_plan_file_is_followed(tmp_path: Path, monkeypatch: pytest.Monke
         write(b'{"revision": 2, "assi')
         await asyncio.sleep(0.05)
         assert told.empty()
+        assert caplog.text.count("plan cannot be read") == 1
         write(encode_plan(Plan(3, {"A": 1, "B": 0}, ("D",))))
         assert await told.get() == Assignment(frozenset({"B"}), frozenset({"C", "D"}), 3)
         path.unlink()
