@@ -41,9 +41,9 @@ class BarPublisher:
                 partition_of(symbol, partitions),
                 value,
                 {"kind": "bar", "feed": self._feed},
+                on_ack=_acknowledged,
                 key=symbol.encode(),
             )
-        metrics.PUBLISHED.inc(len(bars))
 
     async def settled(self) -> None:
         """Return when all that was sent is acknowledged. Raises Unavailable, and forgets what was not."""
@@ -60,3 +60,7 @@ class BarPublisher:
         producer, self._producer = self._producer, None
         if producer is not None:
             await producer.close(timeout_s=2.0)
+
+
+def _acknowledged(_offset: int) -> None:
+    metrics.PUBLISHED.inc()
