@@ -20,6 +20,7 @@ import numpy as np
 
 from marketfeed.domain.bar_window import BarWindow
 from marketfeed.domain.bars import OPEN, BarColumns, stack
+from marketfeed.domain.tape import TapeGap
 from marketfeed.domain.trades import NANOS, Int64Array
 
 # Measured: a bar in memory with its key, its row and its two integers.
@@ -93,6 +94,10 @@ class FollowerWindow(BarWindow):
     def finished(self, bars: BarColumns) -> BarColumns:
         """Stored bars with FINAL where this window's watermark says so."""
         return self._with_final(bars)
+
+    def gaps_of(self, symbol_id: int) -> tuple[TapeGap, ...]:
+        """Gaps that may touch bars of a symbol that are not FINAL yet."""
+        return tuple(self._gaps.get(symbol_id, ()))
 
     def evict_stored(self, stored: Int64Array) -> int:
         """Let bars go that are older than `keep_s` and stored; how many.

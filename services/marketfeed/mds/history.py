@@ -81,7 +81,11 @@ class Archive:
             parts.append((await self._stored(symbol, "1m", hour_s, exact_s, ROWS_MAX))[0])
         if interval == "1d":
             parts.append((await self._stored(symbol, "1h", begin_s, hour_s, ROWS_MAX))[0])
-        newest = roll_up(stack(parts), interval, state.calendar, {symbol_id: watermark})
+        gaps = state.window.gaps_of(symbol_id)
+        newest = roll_up(stack(parts), interval, state.calendar, {symbol_id: watermark}, gaps)
+        # An older gap is known to the store alone, by its mark on the bucket.
+        marked = np.isin(newest.start_s, stored.start_s[stored.incomplete])
+        newest = replace(newest, incomplete=newest.incomplete | marked)
         newest = newest.take((newest.start_s >= max(from_s, begin_s)) & (newest.start_s < until_s))
         return overlay(stored, newest), "store", incomplete, until_s
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketfeed.domain.bars import no_bars, reduce_trades
+from marketfeed.domain.bars import BarColumns, no_bars, reduce_trades
+from marketfeed.domain.log import Gap
+from marketfeed.domain.trades import NANOS
 from marketfeed.mds.history import Archive, fill_previous
 from marketfeed.mds.snapshot import FOR_EVER_S, Snapshots
 
@@ -73,3 +76,44 @@ async def test_roll_ups_of_a_store_that_lags_have_no_hole(market: Any, store: An
         assert sum(span.bars.trades.tolist()) == 300
     store.reads = 0
     assert len((await archive.span("B", "1m", 0, FOR_EVER_S, 1000)).bars) == 0
+
+
+async def test_newest_roll_ups_tell_gaps_without_bars(market: Any, store: Any, cache: Any) -> None:
+    """A gap makes a bucket incomplete also where it touches no second that traded; its neighbours are whole."""
+    first_s = 1_790_000_000
+    market.log.own("A")
+    for second in (0, 50, 100, 170):
+        market.log.trade("A", second, 10.0)
+    market.log.write(Gap(("A",), (first_s + 60) * NANOS, (first_s + 70) * NANOS, "restart", 0))
+    market.log.watermark(175)
+    archive = Archive(market.hub, Snapshots(market.hub, store, cache, "feed", 2), store, "feed")
+    span = await archive.span("A", "1m", 0, FOR_EVER_S, 100)
+    touched = (first_s + 60) // 60 * 60
+    assert {start: bool(flag) for start, flag in zip(span.bars.start_s, span.bars.incomplete, strict=True)} == {
+        start: touched <= start <= (first_s + 70) // 60 * 60 for start in span.bars.start_s
+    }
+    assert span.bars.incomplete.any()
+    for interval in ("1h", "1d"):
+        assert (await archive.span("A", interval, 0, FOR_EVER_S, 100)).bars.incomplete.tolist() == [True]
+
+
+async def test_a_remade_bucket_keeps_the_stores_mark(market: Any, store: Any, cache: Any) -> None:
+    """The gap itself may be too old to be known here."""
+    market.log.own("A")
+    market.log.trade("A", 0, 10.0)
+    market.log.trade("A", 130, 11.0)
+    market.log.watermark(175)
+    archive = Archive(market.hub, Snapshots(market.hub, store, cache, "feed", 2), store, "feed")
+    made = (await archive.span("A", "1d", 0, FOR_EVER_S, 100)).bars
+    assert made.incomplete.tolist() == [False]
+
+    async def read_bars(_: str, __: str, interval_s: int, *___: int) -> tuple[None, Stored]:
+        return None, Stored(replace(made, incomplete=~made.incomplete) if interval_s == 86_400 else no_bars())
+
+    store.read_bars = read_bars
+    assert (await archive.span("A", "1d", 0, FOR_EVER_S, 100)).bars.incomplete.tolist() == [True]
+
+
+@dataclass
+class Stored:
+    bars: BarColumns
