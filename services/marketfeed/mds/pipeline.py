@@ -36,6 +36,9 @@ READ_BACK_MAX = 100
 # Of the time a turn of the fan-out took, what must pass until the next one.
 BREATH = 0.33
 PREVIOUS_PAUSE_S = 10.0
+# Between two tries of somebody else who fails: the first pause, and the longest.
+ELSEWHERE_PAUSE_S = 10.0
+ELSEWHERE_PAUSE_MAX_S = 300.0
 PREVIOUS_MAX = 50
 
 
@@ -244,6 +247,7 @@ class Yesterday:
         """Until stopped. A symbol is asked for once per trade date."""
         asked: set[tuple[str, date]] = set()
         limited = RateLimited(self.log, per_s=0.1)
+        jitter, failures, rest_until_s = random.Random(), 0, 0.0
         while not await stopped_within(stopping, PREVIOUS_PAUSE_S):
             if not self.hub.serving:
                 continue
@@ -254,14 +258,25 @@ class Yesterday:
             if not wanted:
                 continue
             try:
-                await self._ask(state, wanted, stopping)
+                unknown = await self._ask_store(state, wanted)
             except Unavailable as error:
                 limited.warning("previous closes cannot be read", reason=str(error))
                 continue
+            if unknown and self.elsewhere is not None:
+                if time.monotonic() < rest_until_s:
+                    continue
+                try:
+                    await self._ask_elsewhere(self.elsewhere, state, unknown, stopping)
+                except Unavailable as error:
+                    pause_s = backoff_s(failures, ELSEWHERE_PAUSE_S, ELSEWHERE_PAUSE_MAX_S, jitter)
+                    failures, rest_until_s = failures + 1, time.monotonic() + pause_s
+                    self.log.warning("previous closes cannot be asked for", reason=str(error), pause_s=round(pause_s))
+                    continue
+                failures = 0
             asked = {key for key in asked if key[1] == today} | {(name, today) for _, name in wanted}
 
-    async def _ask(self, state: LiveState, wanted: Sequence[tuple[int, str]], stopping: asyncio.Event) -> None:
-        """Yesterday is the day before that of the symbol's own last trade."""
+    async def _ask_store(self, state: LiveState, wanted: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
+        """Take what is stored; the rest. Yesterday is the day before that of the symbol's own last trade."""
         by_day: dict[date, list[str]] = {}
         for symbol_id, name in wanted:
             by_day.setdefault(self.calendar.trade_date(state.last_trade_ts(symbol_id) or 0), []).append(name)
@@ -269,10 +284,16 @@ class Yesterday:
         for day, names in by_day.items():
             found.update(await self.store.previous_close(self.feed, names, day))
         for symbol_id, name in wanted:
-            close: float | None = None
             if name in found:
-                close = found[name].close
-            elif self.elsewhere is not None and not stopping.is_set():
-                close = await self.elsewhere.previous_close(name)
+                state.set_previous_close(symbol_id, found[name].close)
+        return [(symbol_id, name) for symbol_id, name in wanted if name not in found]
+
+    async def _ask_elsewhere(
+        self, elsewhere: PreviousCloses, state: LiveState, unknown: Sequence[tuple[int, str]], stopping: asyncio.Event
+    ) -> None:
+        for symbol_id, name in unknown:
+            if stopping.is_set():
+                return
+            close = await elsewhere.previous_close(name)
             if close is not None:
                 state.set_previous_close(symbol_id, close)

@@ -169,6 +169,41 @@ async def test_previous_closes_come_from_the_store_or_from_elsewhere(
     assert market.hub.state.log.since(version).quotes == set(ids[:2]), "subscribers are told"
 
 
+async def test_somebody_who_fails_is_left_alone_for_a_while(
+    market: Any, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store is asked again at once, the other after a pause that grows; what the store knows is taken meanwhile."""
+    turns = tries = 0
+    known = store.previous_close
+
+    async def counted(feed: str, names: list[str], before: date) -> Any:
+        nonlocal turns
+        turns += 1
+        return await known(feed, names, before)
+
+    class Failing:
+        async def previous_close(self, symbol: str) -> float | None:
+            nonlocal tries
+            tries += 1
+            raise Unavailable("Finnhub's REST API", "there", "no")
+
+    market.log.own("A", "B")
+    market.log.trade("A", 1, 5.0)
+    market.log.trade("B", 1, 5.0)
+    market.hub.tick()
+    store.previous_close = counted
+    store.closes["B"] = 4.5
+    yesterday = Yesterday(
+        hub=market.hub, store=store, elsewhere=Failing(), feed="feed", calendar=calendar("24x7"), log=LOG
+    )  # fmt: skip
+    await turn(yesterday, lambda: turns >= 20, monkeypatch)
+    assert tries == 1
+    market.hub.refresh()
+    assert market.hub.frames.quote(market.hub.state.symbols.id("B")).previous_close == 4.5
+    monkeypatch.setattr(pipeline, "ELSEWHERE_PAUSE_S", 0.001)
+    await turn(yesterday, lambda: tries >= 3, monkeypatch)
+
+
 async def test_turns_keep_their_time(market: Any) -> None:
     """As many as fit; they end with the service."""
     stopping = asyncio.Event()
