@@ -27,7 +27,7 @@ def as_lists(columns: bars.BarColumns) -> dict[str, list[object]]:
     return {name: getattr(columns, name).tolist() for name in bars.COLUMNS}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(TRADES, TRADES, st.booleans())
 def test_merging_in_place_is_merge(
     one: list[tuple[int, int, int, int]], two: list[tuple[int, int, int, int]], later_first: bool

@@ -165,7 +165,7 @@ commands = st.one_of(
 
 
 @given(st.lists(commands, max_size=20), st.integers(1, 3))
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_joins_and_leaves_always_add_up_to_the_wishes(sequence: list[cs.Command], symbols_max: int) -> None:
     """Whatever a client asks for: what was joined or is waiting, less what was left, is what it holds."""
     client = session(symbols_max=symbols_max)

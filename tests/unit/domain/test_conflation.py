@@ -14,7 +14,7 @@ step = st.one_of(change, look, st.just(("forget",)))
 
 
 @given(st.lists(step, max_size=40))
-@settings(max_examples=100)
+@settings(max_examples=40)
 def test_every_client_gets_every_change_once_whatever_its_pace(steps: list[tuple]) -> None:  # type: ignore[type-arg]
     """Three clients that look at different times each get exactly what changed since their own last look."""
     log = ChangeLog()

@@ -20,7 +20,7 @@ FEED = st.builds(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.one_of(FINITE, FEED), min_size=1, max_size=30))
 def test_scale_is_the_smallest_that_holds_the_printed_decimal(values: list[float]) -> None:
     """Every value gets the scale of Decimal(repr(x)), or WIDE, and WIDE only beyond 15 digits."""
@@ -35,14 +35,14 @@ def test_scale_is_the_smallest_that_holds_the_printed_decimal(values: list[float
             assert decimals.units_at(np.array([value]), decimals.POWERS[[scale]])[0] == units
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(FEED)
 def test_feed_decimals_of_15_digits_never_leave_the_fast_path(value: float) -> None:
     """A decimal of at most 15 digits and 12 places is not WIDE."""
     assert decimals.scales(np.array([value]))[0] != decimals.WIDE
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(-(10**15) + 1, 10**15 - 1), st.integers(-(10**15) + 1, 10**15 - 1)),

@@ -64,7 +64,7 @@ step = st.one_of(st.lists(trade, min_size=1, max_size=4), st.integers(1, 20))
 
 
 @given(st.lists(step, min_size=1, max_size=25), st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_snapshot_is_whole_wherever_the_store_stands(steps: list[Any], data: st.DataObject) -> None:
     """At any time: stored at P, overlaid with what is held, is the truth; but for orphans, which the store tells."""
     events = tape_of(steps)

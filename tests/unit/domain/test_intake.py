@@ -54,7 +54,7 @@ numbers = st.floats(allow_nan=True, allow_infinity=True)
 
 
 @given(st.lists(st.tuples(st.integers(-1, 3), numbers, numbers, numbers), min_size=1, max_size=40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_columns_are_judged_trade_by_trade(trades: list[tuple[int, float, float, float]]) -> None:
     """A trade's verdict does not depend on its neighbours, and an accepted one can be stored."""
     columns = [np.array(column) for column in zip(*trades, strict=True)]

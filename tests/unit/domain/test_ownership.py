@@ -276,7 +276,7 @@ def naive(records: Sequence[Logged]) -> list[tuple[str, int, int]]:
     return counted
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(BODIES, max_size=25))
 def test_the_vectorised_rule_equals_the_plain_one(bodies: list[Body]) -> None:
     """Whatever the log holds, the same trades count."""
@@ -294,7 +294,7 @@ def test_the_vectorised_rule_equals_the_plain_one(bodies: list[Body]) -> None:
     assert found == naive(records)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(BODIES, max_size=25), st.data())
 def test_cuts_and_restarts_change_nothing(bodies: list[Body], data: st.DataObject) -> None:
     """Reading in any pieces, and going on from a stored state at any of them, tells the same."""

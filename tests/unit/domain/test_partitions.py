@@ -23,7 +23,7 @@ def test_murmur2_equals_kafkas_own(text: str, signed: int) -> None:
     assert murmur2(text.encode()) == signed & 0xFFFFFFFF
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.text(min_size=1), max_size=30, unique=True), st.integers(1, 64))
 def test_every_symbol_is_in_one_existing_partition(symbols: list[str], partitions: int) -> None:
     """The list, the single answer and the grouping agree."""

@@ -12,7 +12,7 @@ OFFSETS = st.dictionaries(st.integers(0, 200), st.integers(0, 2**62), max_size=1
 
 
 @given(st.text(alphabet="abcXYZ019_-", max_size=22), OFFSETS)
-@settings(max_examples=50)
+@settings(max_examples=25)
 def test_text_goes_there_and_back(topic_id: str, offsets: dict[int, int]) -> None:
     """parse(text) is the position."""
     position = Position(topic_id, offsets)

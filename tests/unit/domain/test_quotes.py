@@ -50,7 +50,7 @@ def one(quotes: QuoteColumns, place: int, name: str) -> float:
 
 
 @given(TRADES, st.lists(st.integers(0, 100), max_size=4))
-@settings(max_examples=80)
+@settings(max_examples=30)
 def test_a_quote_is_the_newest_trade_and_its_day(rows: Rows, cuts: list[int]) -> None:
     """Price and size are of the trade latest by (event_ts, log order); the day adds up; cutting is no matter."""
     book = QuoteBook(day_of)
@@ -96,7 +96,7 @@ def test_a_late_trade_of_yesterday_corrects_a_stored_previous_close_only_if_it_i
 
 
 @given(TRADES, TRADES)
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_a_book_goes_on_from_what_it_gave(before: Rows, after: Rows) -> None:
     """load(take) and the same trades give the same quotes as one book that saw all."""
     whole, first, second = QuoteBook(day_of), QuoteBook(day_of), QuoteBook(day_of)

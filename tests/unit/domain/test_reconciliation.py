@@ -53,7 +53,7 @@ def is_subsequence(part: Sequence[Plain], whole: Sequence[Plain]) -> bool:
     return all(any(trade == other for other in rest) for trade in part)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(TRADE, max_size=30), st.lists(TRADE, max_size=30))
 def test_the_difference_is_that_of_multisets_and_keeps_order(held: list[Plain], logged: list[Plain]) -> None:
     """Both sides lose what they have in common, copy by copy."""
@@ -63,7 +63,7 @@ def test_the_difference_is_that_of_multisets_and_keeps_order(held: list[Plain], 
     assert is_subsequence(plain(publish), held)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(TRADE, max_size=20), st.lists(st.lists(TRADE, max_size=8), max_size=5))
 def test_each_credit_is_spent_once(credit: list[Plain], arriving: list[list[Plain]]) -> None:
     """Late trades are set off against credits over several batches, the others pass in their order."""

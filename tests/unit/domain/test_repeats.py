@@ -13,7 +13,7 @@ START = 1_700_000_000 * NANOS
 
 
 @given(st.lists(st.tuples(st.integers(0, 700), st.sampled_from([b"a", b"b", b"c"])), max_size=60))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_repeat_is_an_equal_frame_within_two_seconds_of_the_one_taken(steps: list[tuple[int, bytes]]) -> None:
     """Held against a plain model, for any frames at any distances in ms."""
     repeats = RepeatFilter()

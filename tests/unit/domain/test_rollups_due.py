@@ -51,7 +51,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-@settings(max_examples=100)
+@settings(max_examples=40)
 def test_what_changed_is_made_again_even_after_a_crash(steps: list[list[tuple[int, int]] | str]) -> None:
     """Marks, portions of work and crashes in any order: in the end every level was made after its last change."""
     due = books()
@@ -83,7 +83,7 @@ def test_what_changed_is_made_again_even_after_a_crash(steps: list[list[tuple[in
 
 
 @given(st.lists(st.integers(0, 4000), min_size=1, max_size=30), st.integers(0, 59))
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_states_settle_up_to_the_watermark_without_a_hole(steps: list[int], phase: int) -> None:
     """The ranges of one symbol join: no bar is passed by, and none is settled before its time."""
     due = books()

@@ -44,7 +44,7 @@ class Cache:
 
 
 @given(BATCHES, st.integers(4, 80), st.sets(st.integers(0, 7)))
-@settings(max_examples=100)
+@settings(max_examples=40)
 def test_the_cache_ends_with_the_merged_close(
     batches: list[list[tuple[int, int, int]]], ring_s: int, restarts: set[int]
 ) -> None:

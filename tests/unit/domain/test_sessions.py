@@ -51,7 +51,7 @@ def test_us_equity_sessions(instant: str, session: str) -> None:
     assert US.trade_date(ns(instant)) == date.fromisoformat(instant[:10])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.integers(1_700_000_000, 1_860_000_000), min_size=1, max_size=5), st.sampled_from(["us-equity", "24x7"])
 )

@@ -17,7 +17,7 @@ MANY = [f"S{i:04d}" for i in range(2000)]
 
 
 @given(symbol_sets, weight_lists, st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_each_symbol_has_one_place_within_bounds(symbols: set[str], weights: list[float], data: st.DataObject) -> None:
     """Assigned or overflow, never both or neither; no shard above its capacity; overflow only when all are full."""
     size = len(weights)
@@ -43,7 +43,7 @@ def test_the_order_of_symbols_does_not_matter(symbols: set[str], weights: list[f
 
 
 @given(symbol_sets, symbol_sets, weight_lists, st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_other_symbols_coming_and_going_move_nobody(
     first: set[str], second: set[str], weights: list[float], data: st.DataObject
 ) -> None:
@@ -57,7 +57,7 @@ def test_other_symbols_coming_and_going_move_nobody(
 
 
 @given(symbol_sets, weight_lists)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_an_added_shard_takes_and_nobody_else_gains(symbols: set[str], weights: list[float]) -> None:
     """Symbols move to the new shard or not at all."""
     before = make_plan(symbols, weights)
@@ -67,7 +67,7 @@ def test_an_added_shard_takes_and_nobody_else_gains(symbols: set[str], weights: 
 
 
 @given(symbol_sets, st.integers(2, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_removed_shard_frees_only_what_it_had(symbols: set[str], shards: int) -> None:
     """Who was on another shard stays."""
     before = equal_shares(symbols, shards)

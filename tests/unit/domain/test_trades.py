@@ -45,7 +45,7 @@ def as_rows(trades: TradeColumns) -> list[Row]:
 
 
 @given(st.lists(rows, max_size=4))
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_concat_is_concatenation(batches: list[list[Row]]) -> None:
     """Joining batches keeps every row in order and each dictionary entry once."""
     joined = concat([columns(batch) for batch in batches])
@@ -54,7 +54,7 @@ def test_concat_is_concatenation(batches: list[list[Row]]) -> None:
 
 
 @given(rows, st.randoms(use_true_random=False))
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_take_keeps_the_chosen_rows_and_no_unused_entry(batch: list[Row], random: object) -> None:
     """A mask gives its rows, and a dictionary holds nothing that they do not use."""
     mask = np.array([i % 3 != 0 for i in range(len(batch))], np.bool_)

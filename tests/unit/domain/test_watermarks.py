@@ -12,7 +12,7 @@ T0 = 1_700_000_000 * NANOS
 STAMPS = st.lists(st.integers(T0, T0 + 1000), max_size=10)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STAMPS, max_size=8))
 def test_the_watermark_is_the_highest_stamp_however_batches_are_cut(batches: list[list[int]]) -> None:
     """Value and lateness depend on the order of trades alone."""

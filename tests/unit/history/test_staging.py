@@ -27,7 +27,7 @@ def as_lists(columns: bars.BarColumns) -> list[list[object]]:
     return [getattr(columns, name).tolist() for name in bars.COLUMNS]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(TRADES, st.integers(1, 10), st.integers(1, 8))
 def test_pieces_joined_by_their_marks_are_the_whole(tape: list[Trade], block: int, bars_max: int) -> None:
     """Only bars that are named `again` were handed on before; joining those gives every bar once."""

@@ -42,7 +42,7 @@ def rows_of(trades: TradeColumns) -> list[tuple[object, ...]]:
     st.dictionaries(st.sampled_from(NAMES), st.sampled_from([3, 9]), max_size=30),
     st.integers(1, 9),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_nothing_is_lost_reordered_or_misplaced(flushes: list[list[int]], epochs: dict[str, int], most: int) -> None:
     """Whatever arrives, by whomever it is published."""
     cutter = Cutter(SymbolTable(NAMES), 4, record_trades_max=most)

@@ -43,7 +43,7 @@ def seqs(broker: Any, partition: int) -> list[int]:
 
 
 @given(st.lists(st.sampled_from(["trades", "watermark", "pump", "away", "back", "fail"]), max_size=80))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_whatever_happens_order_is_kept_and_loss_is_told(
     new_broker: Callable[[], Any], tmp_path_factory: pytest.TempPathFactory, steps: list[str]
 ) -> None:

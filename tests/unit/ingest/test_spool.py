@@ -40,7 +40,7 @@ def test_what_goes_in_comes_out_unchanged_and_in_order(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.sampled_from(["append", "read", "ack", "restart"]), max_size=60))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_history_equals_a_queue(tmp_path_factory: pytest.TempPathFactory, steps: list[str]) -> None:
     """Against a list: a restart hands back everything not acknowledged, or more, in order."""
     folder = tmp_path_factory.mktemp("spool")

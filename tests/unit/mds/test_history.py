@@ -17,7 +17,7 @@ from marketfeed.mds.snapshot import FOR_EVER_S, Snapshots
 
 
 @given(st.sets(st.integers(0, 30), min_size=1), st.integers(0, 35))
-@settings(max_examples=50)
+@settings(max_examples=25)
 def test_filling_repeats_the_close_before_and_marks_it(traded: set[int], stop: int) -> None:
     """Every second from the first trade on is there; filled ones are flat, empty and marked."""
     at = np.array(sorted(traded), np.int64)

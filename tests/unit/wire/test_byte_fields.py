@@ -16,7 +16,7 @@ def positions(fields: list[bytes]) -> tuple[bytes, np.ndarray, np.ndarray]:
     return b"".join(f + b"," for f in fields), end - length, end
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.one_of(st.integers(0, 10**18).map(str), st.text("0123456789./:aé\0\xff", max_size=19)), min_size=1))
 def test_digits_are_integers_and_nothing_else_is(texts: list[str]) -> None:
     """A field of ASCII digits is its integer; any other byte in it is noticed."""
@@ -29,7 +29,7 @@ def test_digits_are_integers_and_nothing_else_is(texts: list[str]) -> None:
             assert value[i] == int(field or b"0")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.lists(st.binary(max_size=24), min_size=1, max_size=30), min_size=1, max_size=4))
 def test_equal_values_have_equal_ids(blocks: list[list[bytes]]) -> None:
     """From block to block a value keeps its id, and different values never share one, padding bytes included."""

@@ -49,7 +49,7 @@ FIELDS = (
         max_size=20,
     )
 )
-@settings(max_examples=50)
+@settings(max_examples=25)
 def test_columns_come_back_as_they_went_in(rows: list[tuple[int, int, int, float, bool, int, int]]) -> None:
     """decode(encode(columns)) is the columns, for every fixed-width type and any number of rows."""
     kinds = (np.int32, np.int64, np.int64, np.float64, np.bool_, np.int16, np.int64)
@@ -64,7 +64,7 @@ def test_columns_come_back_as_they_went_in(rows: list[tuple[int, int, int, float
         st.tuples(st.integers(-(10**50), 10**50) | st.integers(0, 10**16), st.integers(0, 40)), min_size=1, max_size=20
     )
 )
-@settings(max_examples=100)
+@settings(max_examples=40)
 def test_numerics_are_exact_at_every_size_and_scale(values: list[tuple[int, int]]) -> None:
     """units * 10^-scale arrives as that decimal with that many places, whatever limb path the batch takes."""
     units = np.array([u for u, _ in values], object)

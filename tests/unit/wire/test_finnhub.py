@@ -66,7 +66,7 @@ def expected(trades: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
 
 
 @given(st.lists(st.lists(trade, max_size=30), max_size=12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_frames_of_any_size_give_their_trades_in_order(frames: list[list[dict[str, Any]]]) -> None:
     """Whether a frame is read alone or joined to others, its trades come out as columns, in order of arrival."""
     decoded = decode(*(frame(trades) for trades in frames))
@@ -77,7 +77,7 @@ def test_frames_of_any_size_give_their_trades_in_order(frames: list[list[dict[st
 @given(
     st.lists(st.one_of(st.binary(max_size=60), st.just(b'{"type":"ping"}')), max_size=6), st.lists(trade, max_size=5)
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_garbage_between_frames_costs_no_trade(garbage: list[bytes], trades: list[dict[str, Any]]) -> None:
     """Bytes that are no frame are reported and never raise; the frames around them are read."""
     decoded = decode(frame(trades), *garbage, frame(trades))
@@ -86,7 +86,7 @@ def test_garbage_between_frames_costs_no_trade(garbage: list[bytes], trades: lis
 
 
 @given(st.lists(trade, min_size=1, max_size=8), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_frame_cut_anywhere_invents_nothing(trades: list[dict[str, Any]], data: st.DataObject) -> None:
     """What comes out of a cut frame is a prefix of its trades."""
     whole = frame(trades)

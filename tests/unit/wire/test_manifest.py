@@ -21,7 +21,7 @@ def manifest_of(rows: dict[tuple[int, int], list[int]]) -> Manifest:
     return Manifest(1, 2, 3.5, True, 0, names, (2, 2, 5, 4), (0, 0, 6, 0), connections, ManifestSeconds(*columns))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(ROWS)
 def test_what_is_encoded_is_decoded(rows: dict[tuple[int, int], list[int]]) -> None:
     """Every column and the head survive, 64-bit sums included."""

@@ -11,7 +11,7 @@ from marketfeed.wire.plan import decode_plan, encode_plan
 
 
 @given(st.sets(st.text(min_size=1, max_size=12), max_size=30), st.integers(1, 5), st.integers(0, 8))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_plan_survives_its_file(symbols: set[str], shards: int, capacity: int) -> None:
     """Encoding and decoding give the same plan, overflow and weights included."""
     plan = make_plan(symbols, [1.0] * shards, [capacity] * shards)

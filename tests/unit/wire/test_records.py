@@ -67,7 +67,7 @@ CONTROLS: st.SearchStrategy[Body] = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(CONTROLS)
 def test_control_records_survive_the_wire(body: Body) -> None:
     """Every value but trades equals itself after encoding and decoding."""
@@ -75,7 +75,7 @@ def test_control_records_survive_the_wire(body: Body) -> None:
     assert decode_body(kind, value) == body
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(trades_records())
 def test_trades_survive_the_wire_bit_for_bit(record: TradesRecord) -> None:
     """Columns, dictionaries and identity are unchanged."""
@@ -105,7 +105,7 @@ def test_the_packed_twin_is_the_ordinary_message(record: TradesRecord) -> None:
     assert len(value) >= TRADE_BYTES * len(record.trades)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from([*_DECODERS, "", "nonsense"]), st.binary(max_size=80))
 def test_garbage_is_malformed_and_nothing_worse(kind: str, value: bytes) -> None:
     """Arbitrary bytes decode or raise MalformedRecord."""
@@ -115,7 +115,7 @@ def test_garbage_is_malformed_and_nothing_worse(kind: str, value: bytes) -> None
         assert (error.partition, error.offset) == (3, 7)  # noqa: PT017 (either outcome is right)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(trades_records(), st.data())
 def test_a_damaged_trades_record_is_never_half_read(record: TradesRecord, data: st.DataObject) -> None:
     """Flipped or missing bytes give either a consistent record or MalformedRecord."""

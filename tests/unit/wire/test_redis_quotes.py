@@ -36,7 +36,7 @@ def book_of(rows: list[tuple[int, int, float, float]]) -> QuoteBook:
 
 
 @given(TRADES)
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_hashes_hold_all_that_a_writer_needs(rows: list[tuple[int, int, float, float]]) -> None:
     """decode(encode) is the quotes: prices to the last bit, volumes as decimals, order keys, the day before."""
     book = book_of(rows)

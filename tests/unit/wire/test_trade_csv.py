@@ -72,7 +72,7 @@ CODES = st.sampled_from(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.tuples(SYMBOLS, stamp_texts(), NUMBERS, NUMBERS, CODES), min_size=1, max_size=20),
     st.sampled_from(["\n", "\r\n"]),

@@ -83,7 +83,7 @@ pieces = st.sampled_from(
 
 
 @given(st.one_of(st.lists(pieces, max_size=12).map("".join), st.binary(max_size=30)))
-@settings(max_examples=100)
+@settings(max_examples=40)
 def test_garbage_never_escapes_the_tree_of_errors(message: str | bytes) -> None:
     """Any text or bytes: a command or a ClientError; its id or None."""
     try:

@@ -31,7 +31,7 @@ def decode(frame: bytes) -> tuple[int, bytes, bytes]:
 
 
 @given(st.lists(st.tuples(st.sampled_from([TEXT, BINARY]), st.binary(max_size=300)), max_size=8))
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_joined_frames_come_apart_again(messages: list[tuple[int, bytes]]) -> None:
     """Frames joined into one write are read back one by one."""
     stream = b"".join(encode_frame(opcode, payload) for opcode, payload in messages)
