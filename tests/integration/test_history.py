@@ -173,7 +173,7 @@ def test_bad_lines_go_to_quarantine_and_a_useless_file_is_refused(
     assert run_import(postgres, feed, str(path), "--quarantine", str(bad)) == 2
     assert "no trade that can be used (1 bad lines)" in capsys.readouterr().err
     path.write_text("hello\n")
-    assert run_import(postgres, feed, str(path)) == 1
+    assert run_import(postgres, feed, str(path)) == 2
     assert "it must name symbol, event_ts, price, size" in capsys.readouterr().err
     assert run_import(postgres, feed, str(tmp_path / "none")) == 2
 
