@@ -64,7 +64,6 @@ class TakeoverDesk:
         self._leftover_on_its_way = 0
         self.predecessors_watermark = 0
         self.published_from_ts: int | None = None  # oldest stamp of the last buffer published, which may be unlogged
-        self.recovered = 0  # trades of a previous run's spool that were published
 
     def withdraw(self, epoch: int, symbols: Iterable[str]) -> None:
         """These symbols of a take-over in progress are somebody else's now; they stay buffered."""
@@ -146,7 +145,6 @@ class TakeoverDesk:
                 self._sender.send_trades(partition, cut, None, self._leftover_logged)
                 published += len(cut.trades)
             await asyncio.sleep(0)
-        self.recovered += published
         _log.info("spool of the previous run published", trades=published, not_ours=foreign, kept=keep)
         while self._leftover_on_its_way > 0:  # noqa: ASYNC110 (as above)
             await asyncio.sleep(_WAIT_S)

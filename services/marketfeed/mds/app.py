@@ -239,6 +239,7 @@ class MdsApp:
             "subscriptions": hub.fanout.subscriptions if serving else 0,
             "bars": len(hub.state.window) if serving else 0,
             "orphans": len(hub.state.orphans) if serving else 0,
+            "lost_orphans": hub.state.lost_orphans if serving else 0,
             "position": hub.state.position.text() if serving else None,
             "counted": sum(r.counted for r in hub.state.readers.values()) if serving else 0,
         }

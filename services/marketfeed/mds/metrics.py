@@ -21,5 +21,6 @@ APPLY_S = histogram("mds_apply_seconds", "duration of applying one poll of the l
 SNAPSHOT_S = histogram("mds_snapshot_seconds", "from a client's wish to its snapshot", ("source",))
 SNAPSHOTS_FAILED = counter("mds_snapshots_incomplete_total", "snapshots sent without history", ("reason",))
 HELD_BARS = gauge("mds_held_bars", "bars held in memory")
+LOST_ORPHANS = gauge("mds_lost_orphans", "late-changed bars that were given up because too many waited for the store")
 READ_BACK = counter("mds_read_back_total", "bars read back from storage because late trades changed them")
 MALFORMED = counter("mds_malformed_records_total", "records of the log that could not be read")

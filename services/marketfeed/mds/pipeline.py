@@ -182,6 +182,7 @@ class House:
             metrics.CLIENTS.set(self.hub.fanout.clients)
             metrics.SUBSCRIPTIONS.set(self.hub.fanout.subscriptions)
             metrics.HELD_BARS.set(len(state.window))
+            metrics.LOST_ORPHANS.set(state.lost_orphans)
             try:
                 await self._follow_store(state)
             except Unavailable as error:
