@@ -1,6 +1,7 @@
 """The public stream client and the HTTP client, against a real server on a real socket."""
 
 import asyncio
+import sys
 
 import pytest
 
@@ -123,3 +124,36 @@ async def test_http_answers_and_refusals() -> None:
         await server.close()
         with pytest.raises(Unavailable):
             await http.get(base + "/good")
+
+
+async def test_watching_from_the_terminal() -> None:
+    """`marketfeed watch` shows what came, sums it up, and fails when nothing did."""
+    server = HttpServer("127.0.0.1", 0)
+    quote = (
+        '{"type":"quote","symbol":"AAPL","price":1.5,"size":2.0,"event_ts":"1","age_ms":3,"previous_price":null,'
+        '"direction":0,"day":null,"previous_close":null,"trades_per_s":0.0,"session":"regular",'
+        '"stamps":{"event_ts":"1","received_ts":null,"logged_ts":null,"sent_ts":"2"}}'
+    )
+
+    async def on_connect(connection: Connection, request: Request) -> None:
+        async for message in connection.messages():
+            connection.send_text(quote if '"AAPL"' in str(message) else CONFLATED)
+
+    server.websocket("/v1/stream", on_connect)
+    await server.start()
+    command = (sys.executable, "-m", "marketfeed.cli.main", "watch", "--url", f"ws://127.0.0.1:{server.port}/v1/stream")
+
+    async def watched(*options: str) -> tuple[int | None, str]:
+        process = await asyncio.create_subprocess_exec(*command, *options, stdout=asyncio.subprocess.PIPE)
+        said, _ = await asyncio.wait_for(process.communicate(), 20)
+        return process.returncode, said.decode()
+
+    try:
+        code, said = await watched("--symbols", "AAPL", "--count", "1", "--format", "json")
+        assert code == 0
+        assert said.splitlines()[0] == quote
+        assert '"quotes":1' in said.splitlines()[1]
+        code, said = await watched("--symbols", "ZZ", "--for", "1s")
+        assert (code, said[:14]) == (1, "no price came ")
+    finally:
+        await server.close()

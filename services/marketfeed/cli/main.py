@@ -37,6 +37,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "mds": Command("marketfeed.mds.app", "main", "mds", "live prices and bars to clients, and the page"),
     },
     "tools": {
+        "watch": Command("marketfeed.cli.watch", "main", "mds", "live prices of a running mds on the terminal"),
         "topics": Command("marketfeed.local.prepare", "topics", "ingest", "make a feed's topics in Kafka"),
         "migrate": Command(
             "marketfeed.local.prepare", "migrate_tables", "recorder", "make or update PostgreSQL's tables"

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 import aiohttp
@@ -54,8 +54,11 @@ class Stream:
         from_s: int | None = None,
         token: str | None = None,
         seed: int | None = None,
+        on_lost: Callable[[str], object] = lambda reason: None,
     ) -> None:
+        """`on_lost` is told why a connection failed or ended, once for each."""
         self.url = url
+        self._on_lost = on_lost
         self._subscribe = SubscribeIn(list(symbols), list(channels), interval_ms, from_s, wait=True, id=1)
         self._token = token
         self._jitter = random.Random(seed)
@@ -74,6 +77,7 @@ class Stream:
                         yield message
                 except Unavailable as error:
                     reason = error.reason
+                    self._on_lost(str(error))
                 lost_s = lost_s or time.monotonic()
                 pause_s = backoff_s(failures, 0.1, 5.0, self._jitter) if self._pause_s is None else self._pause_s
                 self._pause_s, failures = None, failures + 1

@@ -26,13 +26,14 @@ from marketfeed.local.children import Children
 from marketfeed.local.kafka_jars import Say
 from marketfeed.local.prepare import ensure_tables, ensure_topics
 from marketfeed.local.proof import Proof
-from marketfeed.local.run_plan import PARTITIONS, RunPlan, parse_duration, retention_gb, service_programs, symbols_file
+from marketfeed.local.run_plan import PARTITIONS, RunPlan, retention_gb, service_programs, symbols_file
 from marketfeed.local.serve import stop_on_signals
 from marketfeed.local.settings import DemoSettings, TopicsSettings
 from marketfeed.local.stack import Addresses, Stack, open_stack
 from marketfeed.local.status import Observer
 from marketfeed.local.status_table import StatusView
 from marketfeed.local.supervision import Supervised
+from marketfeed.runtime.settings import parse_duration
 from marketfeed.runtime.tasks import TaskKit, backoff_s
 
 T = TypeVar("T")

@@ -6,13 +6,11 @@ decided here comes over them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from marketfeed.domain.errors import SettingError
 from marketfeed.local.settings import DemoSettings
 from marketfeed.local.stack import Addresses
 from marketfeed.local.supervision import ServiceProgram
@@ -22,7 +20,6 @@ RETENTION_GB = 2.0
 # A trade's bytes in the log, uncompressed, generously: what sizes the retention of a run that is verified.
 TRADE_BYTES = 64
 FINNHUB_REST_URL = "https://finnhub.io/api/v1"
-_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,16 +56,6 @@ class RunPlan:
     def stream_url(self) -> str:
         """Where clients connect."""
         return f"ws://127.0.0.1:{self.public_port}/v1/stream"
-
-
-def parse_duration(text: str) -> float | None:
-    """Seconds in `90`, `30s`, `2m` or `1h`; None for no text. Raises SettingError."""
-    if not text:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    if match is None or float(match[1]) <= 0:
-        raise SettingError("--for", f"is {text!r}; write a time such as 30s, 2m or 1h")
-    return float(match[1]) * _UNITS_S[match[2] or "s"]
 
 
 def retention_gb(rate: float, duration_s: float | None) -> float:

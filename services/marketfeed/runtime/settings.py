@@ -12,6 +12,7 @@ import dataclasses
 import importlib
 import os
 import pkgutil
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from marketfeed.domain.errors import SettingError
 PREFIX = "MARKETFEED_"
 # Set by a supervisor for its children; not a setting of a service.
 PORT_FILE = "MARKETFEED_PORT_FILE"
+_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _IN_WORDS = {"INTEGER": "a whole number", "NUMBER": "a number", "yes|no": "yes or no"}
 
 
@@ -160,6 +162,16 @@ def parse(name: str, text: str, field: dataclasses.Field[Any], hints: Mapping[st
     except ValueError:
         kind = _type_name(hints[field.name])
         raise SettingError(name, f"is {text!r}, must be {_IN_WORDS.get(kind, kind)}") from None
+
+
+def parse_duration(text: str) -> float | None:
+    """Seconds in `90`, `30s`, `2m` or `1h`; None for no text. Raises SettingError."""
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if match is None or float(match[1]) <= 0:
+        raise SettingError("--for", f"is {text!r}; write a time such as 30s, 2m or 1h")
+    return float(match[1]) * _UNITS_S[match[2] or "s"]
 
 
 def _convert(kind: Any, text: str) -> Any:

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from marketfeed.domain.errors import SettingError
-from marketfeed.local.run_plan import RunPlan, parse_duration, retention_gb, service_programs
+from marketfeed.local.run_plan import RunPlan, retention_gb, service_programs
 from marketfeed.local.settings import DemoSettings
 from marketfeed.local.stack import Addresses, existing
+from marketfeed.runtime.settings import parse_duration
 
 ADDRESSES = Addresses("127.0.0.1:9", "redis://127.0.0.1:1/0", "postgresql://127.0.0.1:2/x")
 PLAN = RunPlan(
