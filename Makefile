@@ -33,7 +33,7 @@ demo: $(VENV)/.local  ## real Kafka, Valkey and PostgreSQL, a generator, and the
 
 test: setup  ## all tests: unit, integration on real servers, browser, end to end
 	$(BIN)/pytest -q -n auto tests/unit $(ARGS)
-	$(BIN)/pytest tests/integration tests/e2e $(ARGS)
+	$(BIN)/pytest tests/integration tests/e2e --ignore tests/e2e/cluster $(ARGS)
 
 test-unit: setup  ## the pure part: no servers, on all cores
 	$(BIN)/pytest -q -n auto tests/unit $(ARGS)

@@ -1,0 +1,192 @@
+"""What is deleted or killed comes back, and what that costs is what the design says it costs."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Callable
+
+import pytest
+from tests.e2e.cluster.feeds import Feed, manifest
+from tests.e2e.cluster.kube import Cluster, Object
+
+pytestmark = pytest.mark.timeout(900)
+
+CHILD_KINDS = ("deployments", "services", "configmaps", "networkpolicies", "poddisruptionbudgets")
+
+
+def children(feed: Feed) -> list[tuple[str, str, str]]:
+    """(kind, name, uid) of the objects that the operator made for the feed, Jobs apart."""
+    found = []
+    for kind in CHILD_KINDS:
+        for one in feed.cluster.objects(kind, feed.selector):
+            if one["metadata"].get("ownerReferences", [{}])[0].get("kind") == "MarketFeed":
+                found.append((kind, one["metadata"]["name"], one["metadata"]["uid"]))
+    return found
+
+
+def restored(cluster: Cluster, kind: str, name: str, old_uid: str) -> bool:
+    """Whether there is a new object of that name."""
+    found = cluster.find(kind, name)
+    return found is not None and found["metadata"]["uid"] != old_uid
+
+
+def test_each_deleted_child_is_restored(running_feed: Feed) -> None:
+    """Each child of the feed, deleted by hand, is there again within 10 s."""
+    cluster = running_feed.cluster
+    found = children(running_feed)
+    assert {"deployments", "services", "configmaps", "networkpolicies"} <= {kind for kind, _, _ in found}
+    slowest = 0.0
+    for kind, name, uid in found:
+        cluster.kubectl("delete", kind, name, "--wait=false")
+        begun = time.monotonic()
+        cluster.until(
+            f"{kind}/{name} is restored",
+            functools.partial(restored, cluster, kind, name, uid), 10, every_s=0.25,
+        )  # fmt: skip
+        slowest = max(slowest, time.monotonic() - begun)
+    print(f"\n{len(found)} children deleted, each restored; the slowest after {slowest:.1f} s")
+    running_feed.ready_within(120)
+
+
+def test_a_changed_child_is_changed_back(running_feed: Feed) -> None:
+    """A field of the operator's, changed by hand, has its value again within 10 s."""
+    cluster, name = running_feed.cluster, f"{running_feed.name}-recorder"
+    image = image_of(cluster.get("deployment", name))
+    cluster.kubectl("set", "image", f"deployment/{name}", "recorder=localhost/wrong:dev")
+    cluster.until("the image is set back", lambda: image_of(cluster.get("deployment", name)) == image, 10)
+
+
+def image_of(deployment: Object) -> str:
+    """The image of a Deployment's first container."""
+    image: str = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+    return image
+
+
+def kill(feed: Feed, component: str) -> float:
+    """Kill the pods of a part without notice; seconds until their successors are ready."""
+    old = {pod["metadata"]["name"] for pod in feed.pods(component)}
+    assert old, f"no pods of {component}"
+    begun = time.monotonic()
+    feed.cluster.kubectl("delete", "pod", *sorted(old), "--grace-period=0", "--force", "--wait=false")
+    feed.cluster.until(f"{component} runs again", lambda: successors_ready(feed, component, old), 90)
+    return time.monotonic() - begun
+
+
+def successors_ready(feed: Feed, component: str, old: set[str]) -> bool:
+    """Whether other pods than `old` are ready."""
+    pods = [pod for pod in feed.pods(component) if pod["metadata"]["name"] not in old]
+    return bool(pods) and all(
+        any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", []))
+        for pod in pods
+    )
+
+
+def test_kill_each_pod_under_load(new_feed: Callable[[Object], Feed]) -> None:
+    """Recorder, mds and ingest killed in turn under load: all is equal outside gaps, and a gap excuses little."""
+    feed = new_feed(manifest("killed", rate=10_000, symbols=30))
+    feed.ready_within(120)
+    for component in ("recorder", "mds", "ingest"):
+        print(f"\n{component} killed, ready again after {kill(feed, component):.1f} s")
+        time.sleep(3)  # Some load between two kills.
+    feed.cluster.until("the feed is settled", feed.settled, 90)
+    time.sleep(3)
+    verdict = feed.verify(lost_max=0.2)
+    print(verdict.report)
+    assert verdict.code == 0, verdict.report
+
+
+def test_a_hot_standby_loses_nothing(new_feed: Callable[[Object], Feed]) -> None:
+    """With two members per shard, the killed one's trades are all there, and the log marks no gap."""
+    feed = new_feed(manifest("doubled", rate=10_000, symbols=30, redundancy=2))
+    feed.ready_within(120)
+    feed.cluster.until("one member publishes, the other stands by", lambda: active_and_standby(feed), 60)
+    time.sleep(5)  # Some load before the kill.
+    active = active_and_standby(feed)
+    assert active
+    feed.cluster.kubectl("delete", "pod", active, "--grace-period=0", "--force", "--wait=false")
+    begun = time.monotonic()
+    feed.cluster.until("the other member publishes", lambda: active_and_standby(feed) not in (None, active), 60)
+    print(f"\nthe standby publishes {time.monotonic() - begun:.1f} s after the kill")
+    feed.cluster.until("the feed is settled", feed.settled, 90)
+    verdict = feed.verify()
+    print(verdict.line())
+    assert verdict.exact, verdict.report
+
+
+def active_and_standby(feed: Feed) -> str | None:
+    """The pod that publishes, if there are two members and exactly one does."""
+    pods = feed.pods("ingest")
+    said = {pod["metadata"]["name"]: feed.status_of(pod) for pod in pods}
+    active = [name for name, status in said.items() if status and status["symbols"]["live"] > 0]
+    return active[0] if len(active) == 1 and len(said) == 2 and all(said.values()) else None
+
+
+def test_the_operator_absent_changes_nothing(running_feed: Feed) -> None:
+    """Without an operator for a minute the data plane goes on; a child deleted meanwhile is restored on its return."""
+    cluster = running_feed.cluster
+    operator = operator_deployment(cluster)
+    replicas = cluster.get("deployment", operator)["spec"]["replicas"]
+    before = {pod["metadata"]["uid"]: restarts(pod) for pod in cluster.pods(running_feed.selector)}
+    cluster.kubectl("scale", f"deployment/{operator}", "--replicas=0")
+    cluster.until("the operator is gone", lambda: not operator_pods(cluster), 60)
+    name = f"{running_feed.name}-recorder"
+    received = running_feed.status_of(running_feed.pods("ingest")[0])
+    cluster.kubectl("delete", "poddisruptionbudgets,networkpolicies", "-l", running_feed.selector)
+    time.sleep(20 if replicas else 0)
+    after = {pod["metadata"]["uid"]: restarts(pod) for pod in cluster.pods(running_feed.selector)}
+    assert after == before
+    now = running_feed.status_of(running_feed.pods("ingest")[0])
+    assert received is not None
+    assert now is not None
+    assert now["trades"]["published"] > received["trades"]["published"]
+    cluster.kubectl("scale", f"deployment/{operator}", f"--replicas={replicas}")
+    cluster.until("policies are back", lambda: cluster.objects("networkpolicies", running_feed.selector), 60)
+    assert cluster.get("deployment", name)
+    running_feed.ready_within(60)
+
+
+def test_a_killed_leader_is_replaced(running_feed: Feed) -> None:
+    """The leading operator killed without notice: a child deleted at that moment is restored within 20 s."""
+    cluster = running_feed.cluster
+    leader = leading_pod(cluster)
+    assert leader
+    service = cluster.get("service", f"{running_feed.name}-mds")
+    cluster.kubectl("delete", "pod", leader, "--grace-period=0", "--force", "--wait=false")
+    cluster.kubectl("delete", "service", f"{running_feed.name}-mds", "--wait=false")
+    begun = time.monotonic()
+    uid = service["metadata"]["uid"]
+    cluster.until(
+        "the Service is restored", lambda: restored(cluster, "services", f"{running_feed.name}-mds", uid), 20, 0.25
+    )
+    print(f"\nleader killed; the next reconcile had its effect after {time.monotonic() - begun:.1f} s")
+    assert leading_pod(cluster) != leader
+
+
+def operator_deployment(cluster: Cluster) -> str:
+    """The name of the operator's Deployment."""
+    found = cluster.objects("deployments", "app.kubernetes.io/name=marketfeed-operator")
+    assert len(found) == 1
+    name: str = found[0]["metadata"]["name"]
+    return name
+
+
+def operator_pods(cluster: Cluster) -> list[Object]:
+    """Pods of the operator, also those on their way out."""
+    found: list[Object] = json.loads(
+        cluster.kubectl("get", "pods", "-l", "app.kubernetes.io/name=marketfeed-operator", "-o", "json")
+    )["items"]
+    return found
+
+
+def leading_pod(cluster: Cluster) -> str | None:
+    """Who holds the operator's Lease."""
+    leases = cluster.objects("leases", "")
+    holders = [lease["spec"].get("holderIdentity") for lease in leases if "operator" in lease["metadata"]["name"]]
+    return holders[0] if holders else None
+
+
+def restarts(pod: Object) -> int:
+    """How often the containers of a pod were started again."""
+    return sum(one["restartCount"] for one in pod["status"].get("containerStatuses", []))

@@ -1,0 +1,88 @@
+"""The operator's rights are minimal: what it did in all the tests before, by the API server's own audit log.
+
+A right that is granted and never used by these tests (they create, scale, repair and delete everything) is too much;
+a request that was denied is too little.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.e2e.cluster.conftest import CACHE
+from tests.e2e.cluster.kube import Cluster, Object
+
+pytestmark = pytest.mark.timeout(300)
+
+Right = tuple[str, str, str]  # API group, resource, verb
+
+
+def audit_events(user: str) -> Iterator[Object]:
+    """Completed requests of a user."""
+    place = Path(os.environ.get("E2E_AUDIT_LOG") or CACHE / "run" / "audit.log")
+    if not place.exists():
+        pytest.skip(
+            "no audit log of the API server here; the local cluster has one, others name theirs in E2E_AUDIT_LOG"
+        )
+    with place.open() as lines:
+        for line in lines:
+            if user in line:
+                event: Object = json.loads(line)
+                if event["user"]["username"] == user and event["stage"] == "ResponseComplete":
+                    yield event
+
+
+def right_of(event: Object) -> Right | None:
+    """What a request needed; None for what everybody may (discovery, its own rights)."""
+    reference = event.get("objectRef")
+    if reference is None or "resource" not in reference:
+        return None
+    name = reference["resource"] + (f"/{reference['subresource']}" if "subresource" in reference else "")
+    return reference.get("apiGroup", ""), name, event["verb"]
+
+
+def granted(cluster: Cluster, account: str) -> set[Right]:
+    """Everything that Roles and ClusterRoles bound to the account allow, each verb apart."""
+    found: set[Right] = set()
+    for kind in ("rolebindings", "clusterrolebindings"):
+        for binding in cluster.objects(kind):
+            subjects = [
+                subject["name"] for subject in binding.get("subjects", []) if subject["kind"] == "ServiceAccount"
+            ]
+            if account not in subjects:
+                continue
+            for rule in cluster.get(binding["roleRef"]["kind"].lower(), binding["roleRef"]["name"]).get("rules", []):
+                found |= {
+                    (group, resource, verb)
+                    for group in rule.get("apiGroups", [])
+                    for resource in rule.get("resources", [])
+                    for verb in rule["verbs"]
+                }
+    return found
+
+
+def test_the_operator_has_the_rights_it_uses(installation: Cluster) -> None:
+    """Rights granted and rights used are the same set, none is a wildcard, and no request was denied."""
+    deployment = installation.objects("deployments", "app.kubernetes.io/name=marketfeed-operator")[0]
+    account = deployment["spec"]["template"]["spec"]["serviceAccountName"]
+    user = f"system:serviceaccount:{installation.namespace}:{account}"
+    used: set[Right] = set()
+    denied = []
+    for event in audit_events(user):
+        right = right_of(event)
+        if right is None:
+            continue
+        used.add(right)
+        if event.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid":
+            denied.append(right)
+    rights = granted(installation, account)
+    print(f"\n{len(rights)} rights granted, {len(used)} used")
+    assert not [right for right in rights if "*" in right]
+    assert denied == []
+    assert used, "the operator asked for nothing at all"
+    assert rights - used == set(), "granted and never used"
+    secrets = [right for right in rights if right[1] == "secrets" and right[2] in ("list", "watch")]
+    assert secrets == []
