@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import numpy as np
 import pytest
 
@@ -248,3 +253,33 @@ def test_a_replay_refuses_a_file_that_is_not_sorted(
     assert "line 3 is stamped more than 15 minutes before" in capsys.readouterr().err
     with pytest.raises(SettingError, match="must be max or a number above 0"):
         replay.Pace.of("fast")
+
+
+async def test_status_tells_how_far_a_job_is_and_the_result_file_how_it_ended(
+    stack: Addresses, feed: str, tmp_path: Path
+) -> None:
+    """An orchestrator reads phase and counts while it runs, and the totals when the process is gone."""
+    text = "".join(f"S{i % 3},{T0 + 20 * i},10,1,\n" for i in range(200))
+    path, port_file, result_file = tmp_path / "trades.csv", tmp_path / "port", tmp_path / "result"
+    path.write_text(HEADER + text)
+    command = ["history", "replay", str(path), "--kafka", stack.kafka, "--feed", feed, "--speed", "2"]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "marketfeed.cli.main", *command, "--result-file", str(result_file)),
+        env={**os.environ, "MARKETFEED_PORT_FILE": str(port_file), "MARKETFEED_LOG_FORMAT": "json"},
+    )
+    seen: list[dict[str, Any]] = []
+    async with asyncio.timeout(60), aiohttp.ClientSession() as client:
+        while process.returncode is None:
+            try:
+                async with client.get(f"http://127.0.0.1:{port_file.read_text()}/status") as answer:
+                    seen.append(await answer.json())
+            except (OSError, aiohttp.ClientError):
+                pass
+            await asyncio.sleep(0.02)
+    assert process.returncode == 0
+    assert {status["phase"] for status in seen} >= {"starting", "reading"}
+    size = len(HEADER + text)
+    assert {status["bytes_total"] for status in seen} == {size}
+    assert seen[0]["rows"] == 0
+    result = json.loads(result_file.read_text())
+    assert (result["result"], result["rows"], result["sent"]) == ("replayed", 200, 200)

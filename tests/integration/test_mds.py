@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import grpc
 import numpy as np
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from marketfeed.adapters.kafka import LogAdmin, LogProducer, trades_topic
 from marketfeed.adapters.postgres import PostgresStore
@@ -474,3 +476,21 @@ async def test_a_start_read_while_the_recorder_writes_is_of_one_position(
             assert len(first) == 7
     finally:
         await store.close()
+
+
+async def test_grpc_health_follows_readiness_and_turns_first(
+    common: dict[str, object], tape: Tape, tmp_path: Path
+) -> None:
+    """SERVING once the log is followed; after SIGTERM a watcher hears NOT_SERVING while the server still answers."""
+    async with service("mds", mds_settings(common, grpc_port=0), tmp_path) as mds:
+        status = await mds.ready()
+        async with grpc.aio.insecure_channel(status["grpc"]) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            watch = stub.Watch(health_pb2.HealthCheckRequest(service="marketfeed.v1.MarketData"), timeout=20)
+            while (await watch.read()).status != health_pb2.HealthCheckResponse.SERVING:
+                pass
+            async with asyncio.TaskGroup() as group:
+                ended = group.create_task(mds.stop())
+                assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+                assert not ended.done()
+        assert ended.result() == 0

@@ -1,17 +1,29 @@
-"""`marketfeed topics` and `marketfeed migrate` against real servers, and how commands end."""
+"""`marketfeed prepare` and its halves against real servers, and how commands end."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
+from marketfeed.adapters.kafka import LogAdmin, trades_topic
 from marketfeed.domain.errors import SettingError, Unavailable
 from marketfeed.local.commands import demo
 from marketfeed.local.commands import stack as stack_command
-from marketfeed.local.entry import run
-from marketfeed.local.prepare import migrate_tables, topics
 from marketfeed.local.stack import Addresses
+from marketfeed.prepare.app import main, migrate_tables, topics
+from marketfeed.prepare.app import run as run_prepare
+from marketfeed.prepare.settings import PrepareSettings
+from marketfeed.prepare.steps import delete_topics, ensure_tables
+from marketfeed.runtime.command import run
+from marketfeed.runtime.health import Health
+from marketfeed.runtime.logs import get_logger
+from marketfeed.runtime.service import ServiceContext
 
 pytestmark = pytest.mark.integration
 
@@ -25,6 +37,83 @@ def test_topics_are_made_and_a_repeat_changes_nothing(
     assert capsys.readouterr().out.splitlines() == [f"{feed}: its topics are there, trades in 2 partitions"] * 2
     assert topics([*arguments[:-1], "3"]) == 2
     assert "has 2 partitions and the setting says 3" in capsys.readouterr().err
+
+
+def retention_of(kafka: str, feed: str) -> tuple[str | None, str | None]:
+    resource = ConfigResource(ResourceType.TOPIC, trades_topic(feed))
+    client = AdminClient({"bootstrap.servers": kafka})  # has to outlive the request
+    found = client.describe_configs([resource])[resource].result(10)
+    return found["retention.bytes"].value, found["retention.ms"].value
+
+
+def test_prepare_makes_everything_and_a_repeat_changes_only_what_was_asked_for(
+    stack: Addresses, feed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Topics with partitions and retention, and the tables, in one command; another retention is taken over."""
+    command = ["--kafka", stack.kafka, "--postgres", stack.postgres, "--feed", feed, "--partitions", "4"]
+    command += ["--log-format", "json", "--retention-gb", "1"]
+    assert main(command) == 0
+    assert retention_of(stack.kafka, feed) == ("250000000", "172800000")
+    capsys.readouterr()
+    assert main(command) == 0
+    told = outcome(capsys)
+    assert told["changed"] == told["applied"] == []
+    assert main([*command[:-1], "2", "--retention-h", "24"]) == 0
+    assert retention_of(stack.kafka, feed) == ("500000000", "86400000")
+    assert any(what.startswith(f"{feed}.trades: ") for what in outcome(capsys)["changed"])
+    assert main([*command, "--partitions", "5"]) == 2
+    assert "has 4 partitions and the setting says 5" in capsys.readouterr().err
+    asyncio.run(delete_topics(stack.kafka, feed))
+
+
+def outcome(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """The facts of the line that says that all is there."""
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (found,) = [line for line in lines if line["event"] == "all is there"]
+    return dict(found)
+
+
+async def test_prepare_waits_for_a_server_that_comes_up_later(stack: Addresses, feed: str) -> None:
+    """PostgreSQL is not there at first: the topics are made meanwhile, /readyz names it, and then the end comes."""
+    host, _, port = stack.postgres.rpartition("@")[2].partition("/")[0].partition(":")
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        door = int(reserved.getsockname()[1])
+    settings = PrepareSettings(
+        feed=feed, kafka=stack.kafka, partitions=2, timeout_s=30,
+        postgres=stack.postgres.replace(f"{host}:{port}", f"127.0.0.1:{door}"),
+    )  # fmt: skip
+    context = ServiceContext(name="prepare", settings=settings, log=get_logger("t"), health=Health("prepare"))
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            writer.write(data)
+        writer.close()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, ours = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(pipe(reader, ours), pipe(theirs, writer))
+
+    async with asyncio.timeout(40), asyncio.TaskGroup() as group:
+        done = group.create_task(run_prepare(context))
+        while set(context.health.waiting_for()) != {"postgres"}:  # noqa: ASYNC110 - readiness has to be asked for
+            await asyncio.sleep(0.02)
+        assert "is not available" in context.health.waiting_for()["postgres"]
+        async with await asyncio.start_server(forward, "127.0.0.1", door):
+            await done
+    assert context.health.is_ready
+    assert await LogAdmin(stack.kafka).partitions(trades_topic(feed)) == 2
+    assert await ensure_tables(stack.postgres) == []
+    await delete_topics(stack.kafka, feed)
+
+
+def test_prepare_gives_up_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither server is there: exit code 1 after the time given, the reason told, no secret and no traceback."""
+    command = ["--kafka", "127.0.0.1:1", "--postgres", "postgresql://me:secret@127.0.0.1:1/x", "--timeout-s", "0.5"]
+    assert main([*command, "--log-format", "json"]) == 1
+    said = capsys.readouterr()
+    assert "gave up after 0.5 s (--timeout-s)" in said.err
+    assert len(said.err.splitlines()) == 1
+    assert "secret" not in said.err + said.out
 
 
 def test_tables_are_brought_up_to_date(stack: Addresses, capsys: pytest.CaptureFixture[str]) -> None:

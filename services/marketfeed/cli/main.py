@@ -38,13 +38,15 @@ GROUPS: dict[str, dict[str, Command]] = {
     },
     "tools": {
         "watch": Command("marketfeed.cli.watch", "main", "mds", "live prices of a running mds on the terminal"),
-        "topics": Command("marketfeed.local.prepare", "topics", "ingest", "make a feed's topics in Kafka"),
-        "migrate": Command(
-            "marketfeed.local.prepare", "migrate_tables", "recorder", "make or update PostgreSQL's tables"
+        "prepare": Command(
+            "marketfeed.prepare.app", "main", "prepare", "wait for the servers, then `topics` and `migrate` in one"
         ),
+        "topics": Command("marketfeed.prepare.app", "topics", "prepare", "make a feed's topics in Kafka"),
+        "migrate": Command("marketfeed.prepare.app", "migrate_tables", "prepare", "make or update PostgreSQL's tables"),
         "history": Command(
             "marketfeed.history.app", "main", "history", "`history import`, `history replay`: CSV trades"
         ),
+        "health": Command("marketfeed.cli.health", "main", "generator", "ask a running service whether it is ready"),
         "verify": Command("marketfeed.verify.app", "main", "verify", "compare a feed's manifest with what was stored"),
     },
 }

@@ -7,6 +7,7 @@ MarketfeedError
 ├── LogReplaced           the topic's id is another one: this is a new log
 ├── LogTrimmed            the position asked for is no longer in the log
 ├── MalformedRecord       bytes of the log that cannot be read
+├── Interrupted           whoever started it ended it before it was done
 └── ClientError           a client's message is wrong; carries the code that is sent back
 """
 
@@ -76,6 +77,10 @@ class MalformedRecord(MarketfeedError):
         self.partition = partition
         self.offset = offset
         self.reason = reason
+
+
+class Interrupted(MarketfeedError):
+    """A job was told to stop before its end: no success, so its exit code is not 0."""
 
 
 class ClientError(MarketfeedError):

@@ -9,28 +9,29 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
 
 from marketfeed.adapters.history_csv import BadLineFile, TradeFile
 from marketfeed.adapters.kafka import LogAdmin, LogProducer, trades_topic
 from marketfeed.adapters.postgres.importer import BarImport
-from marketfeed.domain.errors import MarketfeedError, SettingError, Unavailable
+from marketfeed.domain.errors import Interrupted, SettingError, Unavailable
 from marketfeed.domain.sessions import calendar
 from marketfeed.history.pipeline import BarReader, Importer
+from marketfeed.history.progress import Progress
 from marketfeed.history.replay import Pace, Replay
 from marketfeed.history.settings import HistorySettings, ImportSettings, ReplaySettings
-from marketfeed.runtime.logs import Logger
 from marketfeed.runtime.service import ServiceContext, default_instance, run_to_exit
 from marketfeed.runtime.settings import add_arguments, overrides_of
+
+H = TypeVar("H", bound=HistorySettings)
 
 _SETTLE_S = 5.0
 _IMPORT = """Make bars of trade files and store them, all or nothing. May be repeated: what an earlier import stored for
 the same symbols and days is replaced. Give all files of a day in one command."""
 _REPLAY = """Send trade files through Kafka as if they were a feed, at the pace of their stamps, N times faster, or as
 fast as Kafka takes it. Use a feed id of its own: the files' time is that feed's time."""
-
-
-class Interrupted(MarketfeedError):
-    """The user ended it early: no success, so the exit code is not 0."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,11 +64,22 @@ def _files(settings: HistorySettings) -> tuple[list[TradeFile], BadLineFile]:
     return files, BadLineFile(settings.quarantine or default, settings.quarantine_lines_max)
 
 
-def _tell(log: Logger, what: str, bad_lines: BadLineFile, facts: dict[str, object]) -> None:
-    """The last line of a run: what was done, and where the bad lines are."""
+def _tell(context: ServiceContext[H], what: str, bad_lines: BadLineFile, facts: dict[str, object]) -> None:
+    """The last line of a run: what was done, and where the bad lines are; also for whoever reads the result file."""
     if bad_lines.counts:
         facts = {**facts, "bad": dict(bad_lines.counts), "bad_lines_in": str(bad_lines.path)}
-    log.info(what, **facts)
+    context.log.info(what, **facts)
+    if (path := context.settings.result_file) is not None:
+        try:
+            path.write_bytes(msgspec.json.encode({"result": what, **facts}))
+        except OSError as error:
+            context.log.warning("the result file cannot be written", path=str(path), reason=error.strerror)
+
+
+def _show(context: ServiceContext[H], progress: Progress) -> None:
+    """Let /status say how far it is."""
+    feed = context.settings.feed
+    context.health.status_source = lambda: {"feed": feed, **progress.status(time.monotonic())}
 
 
 @contextmanager
@@ -87,14 +99,15 @@ async def run_import(context: ServiceContext[ImportSettings]) -> None:
     store = BarImport(settings.postgres, settings.feed, settings.replace)
     reader = BarReader(files, bad_lines)
     importer = Importer(reader, store, calendar(settings.calendar), settings.bars_max, context.log)
-    context.health.status_source = lambda: {"feed": settings.feed, **importer.progress.status(time.monotonic())}
+    _show(context, importer.progress)
+    context.health.ready("postgres", False, "not asked yet")
     try:
         with _hint("MARKETFEED_POSTGRES"):
             await store.open()
         context.health.ready("postgres", True)
         done = await importer.run(context.stopping)
         total = {**importer.progress.total(time.monotonic()), "bars": importer.bars_written}
-        _tell(context.log, "imported" if done else "stopped", bad_lines, total)
+        _tell(context, "imported" if done else "stopped", bad_lines, total)
         if not done:
             raise Interrupted("stopped before the end, so nothing was stored")
     finally:
@@ -120,6 +133,26 @@ async def run_replay(context: ServiceContext[ReplaySettings]) -> None:
     settings = context.settings
     pace = Pace.of(settings.speed)
     files, bad_lines = _files(settings)
+    instance = settings.instance or default_instance()
+    producer = LogProducer(settings.kafka, client_id=f"marketfeed-history-{instance}")
+    replay = Replay(files, bad_lines, producer, settings, pace, instance, context.log)
+    _show(context, replay.progress)
+    context.health.ready("kafka", False, "not asked yet")
+    try:
+        await _prepare(settings)
+        context.health.ready("kafka", True)
+        done = await replay.run(context.stopping)
+        total = {**replay.progress.total(time.monotonic()), "sent": replay.sent}
+        _tell(context, "replayed" if done else "stopped", bad_lines, total)
+        if not done:
+            raise Interrupted("stopped before the end; what was sent stays in the log")
+    finally:
+        await producer.close(context.remaining_s())
+        bad_lines.close()
+
+
+async def _prepare(settings: ReplaySettings) -> None:
+    """Make the feed's topics. Raises Unavailable, and SettingError for a feed that has trades already."""
     admin = LogAdmin(settings.kafka)
     retention_bytes, retention_ms = round(settings.retention_gb * 1e9), round(settings.retention_h * 3_600_000)
     with _hint("MARKETFEED_KAFKA"):
@@ -129,17 +162,3 @@ async def run_replay(context: ServiceContext[ReplaySettings]) -> None:
             "--feed",
             f"{settings.feed} has trades already; a replay needs a feed of its own, or --append to go on after them",
         )
-    instance = settings.instance or default_instance()
-    producer = LogProducer(settings.kafka, client_id=f"marketfeed-history-{instance}")
-    replay = Replay(files, bad_lines, producer, settings, pace, instance, context.log)
-    context.health.status_source = lambda: {"feed": settings.feed, **replay.progress.status(time.monotonic())}
-    context.health.ready("kafka", True)
-    try:
-        done = await replay.run(context.stopping)
-        total = {**replay.progress.total(time.monotonic()), "sent": replay.sent}
-        _tell(context.log, "replayed" if done else "stopped", bad_lines, total)
-        if not done:
-            raise Interrupted("stopped before the end; what was sent stays in the log")
-    finally:
-        await producer.close(context.remaining_s())
-        bad_lines.close()

@@ -106,6 +106,7 @@ class Importer:
 
     async def run(self, stopping: asyncio.Event) -> bool:
         """Import everything and commit; False if it was told to stop before, and then nothing was stored."""
+        self.progress.phase = "reading"
         reported_s = time.monotonic()
         seconds = self._staging["1s"]
         writing: asyncio.Task[None] | None = None
@@ -125,8 +126,10 @@ class Importer:
                     self._log.info("importing", **self.progress.status(now_s), bars=self.bars_written)
         if not self.progress.rows:
             raise SettingError("FILE", f"holds no trade that can be used ({self.progress.bad_lines} bad lines)")
+        self.progress.phase = "storing"
         await self._write(everything=True)
         await self._finish()
+        self.progress.phase = "done"
         return True
 
     async def _write(self, *, everything: bool) -> None:

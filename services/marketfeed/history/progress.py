@@ -9,9 +9,10 @@ _WINDOW_S = 10.0
 
 
 class Progress:
-    """Counts rows and bytes of files whose size is known."""
+    """Counts rows and bytes of files whose size is known. `phase`: starting | reading | storing | done."""
 
     def __init__(self, bytes_total: int, now_s: float) -> None:
+        self.phase = "starting"
         self.rows = 0
         self.bad_lines = 0
         self._bytes_total = bytes_total
@@ -29,18 +30,30 @@ class Progress:
             self._marks.popleft()
 
     def status(self, now_s: float) -> dict[str, object]:
-        """percent, rows, bad_lines, rows_per_s (of late) and left_s (None while nothing is known)."""
+        """phase, percent, rows, bad_lines, rows_per_s (of late) and left_s (None while nothing is known).
+
+        How many rows there will be is known at the end only: rows_total is by the bytes read so far, None before.
+        """
         since_s, rows, bytes_read = self._marks[0]
         span_s = max(now_s - since_s, 1e-9)
         bytes_per_s = (self._bytes_read - bytes_read) / span_s
         left_s = (self._bytes_total - self._bytes_read) / bytes_per_s if bytes_per_s > 0 else None
         return {
+            "phase": self.phase,
             "percent": round(100 * self._bytes_read / max(self._bytes_total, 1), 1),
             "rows": self.rows,
+            "rows_total": self._rows_total(),
+            "bytes": self._bytes_read,
+            "bytes_total": self._bytes_total,
             "bad_lines": self.bad_lines,
             "rows_per_s": round((self.rows - rows) / span_s),
             "left_s": None if left_s is None else round(left_s, 1),
         }
+
+    def _rows_total(self) -> int | None:
+        if not self._bytes_read:
+            return None
+        return max(self.rows, round(self.rows * self._bytes_total / self._bytes_read))
 
     def total(self, now_s: float) -> dict[str, object]:
         """rows, bad_lines, seconds and rows_per_s over the whole time."""

@@ -90,13 +90,16 @@ class Replay:
 
     async def run(self, stopping: asyncio.Event) -> bool:
         """Send everything and wait for its acknowledgement; False if it was told to stop before."""
+        self.progress.phase = "reading"
         async with TaskKit("history") as tasks:
             pump = tasks.spawn("pump", self._pump())
             finished = await self._send_all(stopping)
+            self.progress.phase = "storing"
             left = await self._producer.flush(_FLUSH_TIMEOUT_S)
             pump.cancel()
         if left:
             raise Unavailable("Kafka", self._settings.kafka, f"{left} records were not acknowledged")
+        self.progress.phase = "done" if finished else "reading"
         return finished
 
     async def _send_all(self, stopping: asyncio.Event) -> bool:

@@ -15,6 +15,9 @@ class HistorySettings(Settings):
     files: tuple[str, ...] = setting((), "files to read, in this order; see docs/history-csv.md")
     feed: str = setting("history", "feed id: prefix of topics and keys")
     quarantine: Path | None = setting(None, "where bad lines go; default the first file's name and .quarantine.csv")
+    result_file: Path | None = setting(
+        None, "where one line of JSON with the counts goes at the end; /dev/termination-log in a pod"
+    )
     quarantine_lines_max: int = setting(100_000, "bad lines written at most; the rest is counted only")
 
 

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 
 from marketfeed.local.demo import run_demo
-from marketfeed.local.entry import SERVICE_FIELDS, run
 from marketfeed.local.serve import serve
 from marketfeed.local.settings import DemoSettings, StackSettings
+from marketfeed.runtime.command import SERVICE_FIELDS, run
 from marketfeed.runtime.settings import add_arguments, overrides_of
 
 _DEMO_EXAMPLES = """\

@@ -24,15 +24,16 @@ from marketfeed.generator.universe import make_universe
 from marketfeed.local import ports
 from marketfeed.local.children import Children
 from marketfeed.local.kafka_jars import Say
-from marketfeed.local.prepare import ensure_tables, ensure_topics
 from marketfeed.local.proof import Proof
 from marketfeed.local.run_plan import PARTITIONS, RunPlan, retention_gb, service_programs, symbols_file
 from marketfeed.local.serve import stop_on_signals
-from marketfeed.local.settings import DemoSettings, TopicsSettings
+from marketfeed.local.settings import DemoSettings
 from marketfeed.local.stack import Addresses, Stack, open_stack
 from marketfeed.local.status import Observer
 from marketfeed.local.status_table import StatusView
 from marketfeed.local.supervision import Supervised
+from marketfeed.prepare.settings import TopicsSettings
+from marketfeed.prepare.steps import ensure_tables, ensure_topics
 from marketfeed.runtime.settings import parse_duration
 from marketfeed.runtime.tasks import TaskKit, backoff_s
 

@@ -20,12 +20,12 @@ import msgspec
 from marketfeed.client.http import HttpClient
 from marketfeed.domain.errors import Unavailable
 from marketfeed.local.children import Child, ChildDied, Children, Program
-from marketfeed.local.prepare import delete_topics
 from marketfeed.local.probe import Latency
 from marketfeed.local.run_plan import RunPlan
 from marketfeed.local.stack import Addresses
 from marketfeed.local.status import Observer, Row
 from marketfeed.local.status_table import StatusView, cpu_table, latency_table
+from marketfeed.prepare.steps import delete_topics
 from marketfeed.runtime.tasks import stopped_within
 
 READY_S = 120.0

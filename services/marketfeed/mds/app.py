@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from marketfeed.adapters.finnhub_rest import FinnhubRest
+from marketfeed.adapters.grpc_server import GrpcServer
 from marketfeed.adapters.kafka import LogAdmin, LogConsumer, trades_topic
 from marketfeed.adapters.postgres import PostgresStore
 from marketfeed.adapters.postgres.span import read_span
@@ -33,6 +34,7 @@ from marketfeed.mds.snapshot import Snapshots
 from marketfeed.mds.start import LogOrigins
 from marketfeed.mds.stores import PatientStore
 from marketfeed.mds.stream import Greeting, StreamServer
+from marketfeed.runtime.health import Health
 from marketfeed.runtime.service import ServiceContext, default_instance
 from marketfeed.runtime.service import main as service_main
 from marketfeed.runtime.tasks import TaskKit
@@ -41,6 +43,8 @@ from marketfeed.wire.websocket_frames import encode_text_frame
 
 # Clients told to come back do so spread over this time.
 RECONNECT_SPREAD_MS = 2000
+# Calls that run when gRPC's server ends have this long.
+GRPC_GRACE_S = 2.0
 # Between the drain message and the close frame: time for a client to read it.
 DRAIN_S = 0.2
 
@@ -99,14 +103,20 @@ class MdsApp:
             settings.snapshot_span_s,
         )
         self._server = self._http_server()
+        grpc = settings.grpc_port is not None
+        self._grpc = GrpcServer(settings.grpc_host, settings.grpc_port or 0) if grpc else None
         context.health.status_source = self._status
 
     async def run(self) -> None:
         """Serve until the service is told to stop, then drain."""
         context, settings, stopping = self._context, self._settings, self._context.stopping
         await self._server.start()
-        context.log.info("serving", url=self._url(), feed=settings.feed)
         tasks = self._tasks
+        announcing = None
+        if self._grpc is not None:
+            await self._grpc.start()
+            announcing = tasks.spawn("announce", announce(context.health, self._grpc))
+        context.log.info("serving", url=self._url(), grpc=self._grpc_address(), feed=settings.feed)
         loops = [
             tasks.spawn("follow", self._follower().run(stopping)),
             tasks.spawn("fan-out", fan_out(self.hub, settings.tick_ms, stopping)),
@@ -114,6 +124,8 @@ class MdsApp:
             tasks.spawn("yesterday", self._yesterday().run(stopping)),
         ]
         await stopping.wait()
+        if announcing is not None:
+            announcing.cancel()
         await self._drain()
         for loop in loops:
             await loop
@@ -125,6 +137,8 @@ class MdsApp:
         """Refuse newcomers, tell everybody when to come back, and close."""
         self._draining = True
         self._context.health.ready("draining", False, "stopping")
+        if self._grpc is not None:
+            await self._grpc.say(serving=False)
         if self.hub.serving:
             position = self.hub.state.position.text()
             for client in self.hub.fanout.everyone():
@@ -132,6 +146,8 @@ class MdsApp:
                 client.outlet.send_frames(encode_text_frame(encode(message)))
             if self.hub.fanout.clients:
                 await asyncio.sleep(DRAIN_S)
+        if self._grpc is not None:
+            await self._grpc.close(min(GRPC_GRACE_S, self._context.remaining_s()))
         await self._server.close(int(CloseCode.RESTART), "restart")
 
     def _follower(self) -> Follower:
@@ -226,6 +242,9 @@ class MdsApp:
     def _url(self) -> str:
         return f"http://{self._settings.public_host}:{self._server.port}"
 
+    def _grpc_address(self) -> str | None:
+        return None if self._grpc is None else f"{self._settings.grpc_host}:{self._grpc.port}"
+
     def _status(self) -> dict[str, Any]:
         hub = self.hub
         serving = hub.serving
@@ -233,6 +252,7 @@ class MdsApp:
             "feed": self._settings.feed,
             "instance": self._settings.instance or default_instance(),
             "public_url": self._url(),
+            "grpc": self._grpc_address(),
             "rate": self._rate.of(hub.state.trades if serving else 0),
             "lag_s": round(hub.lag_s, 3),
             "clients": hub.fanout.clients if serving else 0,
@@ -299,6 +319,14 @@ def _fixed(body: bytes, content_type: str) -> Callable[[Request], Awaitable[Resp
         return Response(body, content_type=content_type, headers={"Cache-Control": "no-cache"})
 
     return handle
+
+
+async def announce(health: Health, server: GrpcServer) -> None:
+    """Let gRPC's health say what /readyz says, until cancelled."""
+    ready = health.is_ready
+    while True:
+        await server.say(serving=ready)
+        ready = await health.turned()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

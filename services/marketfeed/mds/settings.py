@@ -24,6 +24,8 @@ class MdsSettings(Settings):
     )
     public_host: str = setting("127.0.0.1", "address that the page, the API and /v1/stream listen on")
     public_port: int = setting(8080, "port of the same, 0 for any free one")
+    grpc_host: str = setting("127.0.0.1", "address that gRPC listens on")
+    grpc_port: int | None = setting(None, "port of the same, 0 for any free one; without it there is no gRPC")
     ui_dir: Path = setting(Path("services/ui/dist"), "folder of the built page, see `make ui`")
     origins: tuple[str, ...] = setting(
         (), "other web pages that may use /v1 (https://host, comma-separated); * for all, none for our own only"

@@ -6,6 +6,7 @@ is also what a person reads first when something does not work.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -29,6 +30,7 @@ class Health:
         self.service = service
         self.status_source: StatusSource = dict
         self._parts: dict[str, tuple[bool, str]] = {}
+        self._turned = asyncio.Event()
         self._routes: dict[tuple[str, str], Handler] = {
             ("GET", "/healthz"): self._healthz,
             ("GET", "/readyz"): self._readyz,
@@ -39,7 +41,16 @@ class Health:
 
     def ready(self, part: str, ok: bool, why: str = "") -> None:
         """Say that `part` is ready, or why it is not."""
+        before = self.is_ready
         self._parts[part] = (ok, why)
+        if self.is_ready != before:
+            self._turned.set()
+
+    async def turned(self) -> bool:
+        """Wait until `is_ready` may be another than at the last call; what it is now. For one caller."""
+        await self._turned.wait()
+        self._turned.clear()
+        return self.is_ready
 
     @property
     def is_ready(self) -> bool:

@@ -11,6 +11,8 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public by its documentation, not by its stubs
     AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
     ConfigResource,
     NewTopic,
     OffsetSpec,
@@ -63,11 +65,7 @@ class LogAdmin:
         `retention_bytes` is for all of <feed>.trades; <feed>.bars gets an eighth of it. Raises SettingError when a
         topic exists with another number of partitions, which is immutable, or without the broker's time stamps.
         """
-        wanted = {
-            trades_topic(feed): _topic(trades_topic(feed), partitions, retention_bytes, retention_ms),
-            control_topic(feed): _topic(control_topic(feed), 1, CONTROL_BYTES, max(retention_ms, CONTROL_MS_MIN)),
-            bars_topic(feed): _topic(bars_topic(feed), partitions, retention_bytes // 8, retention_ms),
-        }
+        wanted = _topics(feed, partitions, retention_bytes, retention_ms)
         created = self._admin.create_topics(list(wanted.values()), request_timeout=self._timeout_s)
         for topic, future in created.items():
             await self._answer(future, KafkaError.TOPIC_ALREADY_EXISTS)
@@ -81,6 +79,27 @@ class LogAdmin:
                 )
             await self.end_offsets(topic)  # a leader that was just named may not know it yet
         await self._check_stamps([trades_topic(feed), control_topic(feed)])
+
+    async def set_retention(self, feed: str, partitions: int, retention_bytes: int, retention_ms: int) -> list[str]:
+        """Give existing topics the retention that `ensure_topics` makes them with; what was changed, in words."""
+        wanted = _topics(feed, partitions, retention_bytes, retention_ms)
+        resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in wanted]
+        answers = self._admin.describe_configs(resources, request_timeout=self._timeout_s)
+        changes, words = [], []
+        for resource, future in answers.items():
+            found = await self._answer(future)
+            odd = {name: value for name, value in _retention(wanted[resource.name]) if found[name].value != value}
+            if odd:
+                entries = [
+                    ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in odd.items()
+                ]
+                changes.append(ConfigResource(ResourceType.TOPIC, resource.name, incremental_configs=entries))
+                words.append(f"{resource.name}: " + ", ".join(f"{name}={value}" for name, value in odd.items()))
+        if changes:
+            altered = self._admin.incremental_alter_configs(changes, request_timeout=self._timeout_s)
+            for future in altered.values():
+                await self._answer(future)
+        return words
 
     async def topic_id(self, topic: str) -> str:
         """Kafka's id of a topic: another id is another log. Raises Unavailable when there is no such topic."""
@@ -187,6 +206,21 @@ class LogAdmin:
             if error.args[0].code() in absent:
                 return None
             raise Unavailable("Kafka", self._bootstrap, error.args[0].str()) from error
+
+
+def _topics(feed: str, partitions: int, retention_bytes: int, retention_ms: int) -> dict[str, NewTopic]:
+    """A feed's topics by name, as they should be."""
+    return {
+        trades_topic(feed): _topic(trades_topic(feed), partitions, retention_bytes, retention_ms),
+        control_topic(feed): _topic(control_topic(feed), 1, CONTROL_BYTES, max(retention_ms, CONTROL_MS_MIN)),
+        bars_topic(feed): _topic(bars_topic(feed), partitions, retention_bytes // 8, retention_ms),
+    }
+
+
+def _retention(topic: NewTopic) -> list[tuple[str, str]]:
+    """The settings of a topic that bound what it keeps: those that may change while it lives."""
+    settings = (topic.config or {}).items()
+    return [(name, value) for name, value in settings if name.startswith(("retention.", "segment."))]
 
 
 def _topic(name: str, partitions: int, retention_bytes: int, retention_ms: int) -> NewTopic:

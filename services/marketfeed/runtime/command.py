@@ -1,4 +1,4 @@
-"""From a command's coroutine to its exit code; expected errors are told in one sentence on stderr.
+"""Commands that are no services: from a coroutine to an exit code, expected errors told in one sentence on stderr.
 
 0 ended in order, 1 failed (a server died, a check found a difference), 2 a setting is wrong.
 """
