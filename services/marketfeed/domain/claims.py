@@ -1,24 +1,31 @@
 """Who speaks for which symbols, as one ingest process decides it from `<feed>.control` alone.
 
 `Claimant` is a pure state machine. It is told every control record in order (`see`), when the log's end was reached
-(`caught_up`) and when the log cannot be read (`deaf`), what the plan gives this process (`want`) and when a take-over
-is finished (`went_live`); `due` says what to do next. Time is the caller's monotonic clock in seconds, always an
-argument; nobody else's clock matters. A process that was stopped or deaf for a while does not take that for silence.
+(`caught_up`) and when the log cannot be read (`deaf`), what the plan gives this process (`want`), from when on it holds
+everything of a symbol (`prepared`) and when a take-over is finished (`went_live`); `due` says what to do next. Time is
+the caller's monotonic clock in seconds, always an argument; nobody else's clock matters. A process that was stopped or
+deaf for a while does not take that for silence.
 
 Rules
 - An epoch is the offset of a `Claim`. Its instance gives signs of life for it: the claim itself, `Preparing`, `Alive`.
-- A symbol is covered while an epoch of another process that claims it gave a sign within `QUIET_S`. Epochs below the
-  highest one that was ever live for the symbol do not count: their owner has let it go. An instance's newest `Alive`
-  replaces its earlier ones, so an owner that leaves orderly (`leave`) covers nothing from then on.
-- Wanted symbols that are not covered are claimed; if nobody was ever heard of, that is at once. Symbols covered by a
-  live owner of another shard are claimed too, for the plan gives them to us, unless that owner took them from us within
-  `DISPLACED_S` and the plan has had no new revision since. From a live owner of the same shard nothing is ever taken.
+- A symbol is covered while an epoch of another process that claims it gave a sign within `QUIET_S` (`heard.py`). An
+  instance's newest `Alive` replaces its earlier ones, so an owner that leaves orderly (`leave`) covers nothing.
+- Wanted symbols that are not covered are claimed; if nobody was ever heard of, that is at once.
+- A live owner of another shard is succeeded when it has logged all that came before we held everything ourselves: its
+  watermark has reached the stamp that `prepared` names, or `PATIENCE_S` have passed. Not if it took the symbol from us
+  within `DISPLACED_S` and the plan has had no new revision since. From a live owner of the same shard, which is our
+  hot standby or we are its, nothing is ever taken.
+- Of the processes of one shard the eldest live one claims what the plan adds; the others leave it `DEFER_S` to do so.
 - An own claim becomes an epoch when it is read back: `TakeOver` is due, then `Preparing` every second until
   `went_live`; from then on `Alive`, repeated take-overs and watermarks.
 - A candidate that sees a higher claim over its symbols withdraws from them. A live owner goes on publishing and keeps
   what it publishes (`KeepBuffer`); the challenger's `Alive` makes it stop (`Yield`); without a sign of the challenger
   for `QUIET_S` it claims again and reconciles, so that a candidate's death silences nobody.
-- Above `EPOCHS_MAX` epochs the whole set is claimed anew: own order, hence nothing to reconcile.
+- One connection carries at most `limit` symbols. Those held go first; a wanted one is subscribed to when there is room
+  (`followed`), and not claimed before. If what is to be handed over takes the room, as much of it as is needed is given
+  up first: the rest is claimed anew, and the old epoch ends where it did, which is how a successor knows of the gap.
+- The whole set is claimed anew above `EPOCHS_MAX` epochs, and when a claim is `RENEW_RECORDS` old, before newcomers
+  cannot find it any more: own order, hence nothing to reconcile.
 
 `instance` must be new with every start of a process: an own claim is known by it. A claim that was written twice gives
 one epoch of two; the other is never used. `Alive` of an epoch whose claim is no longer in the log covers all symbols if
@@ -27,126 +34,42 @@ it is of our shard, none otherwise (claiming what another shard owns is harmless
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from marketfeed.domain.log import Alive, Claim, ControlBody, Preparing
+from marketfeed.domain.claim_actions import (
+    Action,
+    KeepBuffer,
+    RepeatTakeover,
+    SendAlive,
+    SendClaim,
+    SendPreparing,
+    SendWatermark,
+    TakeOver,
+    Withdraw,
+    Yield,
+)
+from marketfeed.domain.heard import Heard
+from marketfeed.domain.log import Claim, ControlBody, Preparing
 
-QUIET_S = 5.0
 ALIVE_EVERY_S = 1.0
 WATERMARK_EVERY_S = 0.5
 # A reader without owners learns from 60 s of log: a repeat a little sooner is in every such stretch.
 TAKEOVER_EVERY_S = 50.0
 EPOCHS_MAX = 4
+RENEW_RECORDS = 10_000
 # Two shards that hold different revisions of the plan, and both want a symbol, do not take it from each other for this
 # long: enough for the newer revision to reach both.
 DISPLACED_S = 60.0
+# An owner whose watermark stands still (its connection hangs) is succeeded all the same, with a gap. A quiet feed's
+# watermark moves with its ping, every 60 s, and a hung connection is cut after 75 s.
+PATIENCE_S = 90.0
+# The plan's file may reach one process of a shard a minute and a half after another, and it may have to be patient.
+DEFER_S = 120.0
+# A live owner says so every second; who is silent for longer will probably have to be succeeded.
+SUSPECT_S = 1.5
 # `due` is called ten times a second; a longer pause means that this process stood still and heard nothing.
 STALLED_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class SendClaim:
-    """Append this to `<feed>.control`."""
-
-    claim: Claim
-
-
-@dataclass(frozen=True, slots=True)
-class Predecessor:
-    """The symbols that another process' `epoch` was the last to be live for, and what its last `Alive` said (ns)."""
-
-    epoch: int
-    symbols: tuple[str, ...]
-    watermark: int
-    lateness_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class TakeOver:
-    """Stop publishing `symbols` under older epochs and buffer them; append `Takeover(epoch, …)` to their partitions.
-
-    With `reconcile`: read back up to the markers, publish the difference, then call `went_live`. Without: it is our
-    own order, call `went_live` at once and go on under the new epoch. `predecessors` were live for these symbols before
-    (those that nobody held are left out): where a gap begins, and what the watermark must not fall below.
-    """
-
-    epoch: int
-    symbols: tuple[str, ...]
-    reconcile: bool
-    predecessors: tuple[Predecessor, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Withdraw:
-    """A higher claim came before `epoch` was live: give up its take-over of `symbols`, keep buffering them."""
-
-    epoch: int
-    symbols: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class KeepBuffer:
-    """`challenger` claims `symbols`: go on publishing, and keep what is published and the 60 s before as a buffer."""
-
-    challenger: int
-    symbols: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Yield:
-    """Stop publishing `symbols`: their new owner `to_epoch` is live, or (None) nobody is to publish them."""
-
-    symbols: tuple[str, ...]
-    to_epoch: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class SendPreparing:
-    """Append `Preparing(epoch)` to `<feed>.control`."""
-
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class SendAlive:
-    """Append `Alive(epochs)` with the acknowledged watermark and the lateness to `<feed>.control`."""
-
-    epochs: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RepeatTakeover:
-    """Append `Takeover(epoch, …)` once more to the partitions of `symbols`."""
-
-    epoch: int
-    symbols: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SendWatermark:
-    """Append `Watermark(epochs)` to every partition of our symbols, after all trades accepted so far."""
-
-    epochs: tuple[int, ...]
-
-
-Action = (
-    SendClaim | TakeOver | Withdraw | KeepBuffer | Yield | SendPreparing | SendAlive | RepeatTakeover | SendWatermark
-)
-
-
-@dataclass(slots=True)
-class _Other:
-    """What was heard of another process' epoch; `symbols` is None when its claim is no longer in the log."""
-
-    shard: str
-    instance: str
-    symbols: frozenset[str] | None
-    sign_s: float
-    live: bool = False
-    ended: bool = False
-    watermark: int = 0
-    lateness_ns: int = 0
 
 
 @dataclass(slots=True)
@@ -161,15 +84,20 @@ class _Holding:
 class Claimant:
     """See the module's rules. Call `due` after every `see`, and ten times a second."""
 
-    def __init__(self, shard: str, instance: str, symbols: Iterable[str] = ()) -> None:
+    def __init__(self, shard: str, instance: str, symbols: Iterable[str] = (), limit: int = 0) -> None:
+        """`limit`: the most symbols that this process' connection carries, 0 for any number."""
         self.shard = shard
         self.instance = instance
+        self._limit = limit
         self._wanted = set(symbols)
-        self._others: dict[int, _Other] = {}
-        self._ever_live: dict[str, int] = {}
+        self._heard = Heard(shard)
+        self._last_offset = 0
         self._holdings: dict[int, _Holding] = {}
         self._challenges: dict[int, set[str]] = {}
         self._displaced: dict[str, float] = {}  # until when (monotonic seconds) the taker is left alone
+        self._missing_s: dict[str, float] = {}  # since when a wanted symbol is not held
+        self._whole_from: Mapping[str, int] = {}
+        self._giving_up: set[str] = set()
         self._claiming: tuple[set[str], bool] | None = None  # symbols, reconcile
         self._actions: list[Action] = []
         self._listening = False
@@ -183,20 +111,66 @@ class Claimant:
 
     @property
     def phase(self) -> str:
-        """following | standby | claiming | preparing | live | left: how far the symbols wanted have come."""
+        """How far the symbols wanted have come.
+
+        following  `<feed>.control` is not read to its end
+        waiting    for an owner's silence, or for an owner to have logged what we did not hear ourselves
+        claiming, preparing, live
+        standby    a live process of the same shard speaks for everything that this one wants and does not hold
+        idle       nothing is wanted, nothing is held
+        left       the end was told
+        """
         if self._left:
             return "left"
         if not self._listening:
             return "following"
         if any(not holding.live for holding in self._holdings.values()):
             return "preparing"
-        if self._holdings and not self._wanted - self._held():
-            return "live"
-        return "claiming" if self._claiming else "standby"
+        missing = self._wanted - self.held()
+        if not missing:
+            return "live" if self._holdings else "idle"
+        if self._claiming:
+            return "claiming"
+        return "standby" if missing <= self._mates_cover(missing) else "waiting"
+
+    def held(self) -> set[str]:
+        """The symbols that are spoken for, or are about to be, under an epoch of this process."""
+        return set().union(*(holding.symbols for holding in self._holdings.values()))
+
+    def followed(self) -> frozenset[str]:
+        """The symbols to be subscribed to: those held, and as many of those wanted as the connection can carry."""
+        held = self.held()
+        wanted = self._wanted - held
+        if self._limit:
+            wanted = set(sorted(wanted)[: max(0, self._limit - len(held))])
+        return frozenset(held | wanted)
 
     def live_epochs(self) -> dict[int, frozenset[str]]:
         """The symbols that are published, by the epoch they are published under."""
         return {epoch: frozenset(held.symbols) for epoch, held in self._holdings.items() if held.live}
+
+    def missing(self) -> frozenset[str]:
+        """The symbols that are subscribed to and spoken for by another process or nobody."""
+        return self.followed() - self.held()
+
+    def foreseen(self, now_s: float) -> frozenset[str]:
+        """Missing symbols that will probably be claimed within seconds: it pays to read the log back beforehand."""
+        if not self._listening or self._left:
+            return frozenset()
+        free = set(self.missing())
+        for epoch, covered in self._heard.covers(free, now_s, SUSPECT_S):
+            if epoch.shard == self.shard or not epoch.live:
+                free -= covered
+        return frozenset(free - self._deferred(free, now_s, SUSPECT_S))
+
+    def logged_until(self) -> int:
+        """The stamp (ns) up to which the owners of all missing symbols have logged; 0 if one has no owner."""
+        return self._heard.logged_until(self.missing())
+
+    @property
+    def nobody_was_ever_live(self) -> bool:
+        """Whether the log tells of no owner at all."""
+        return self._heard.nobody_was_ever_live
 
     # What the caller reports
 
@@ -204,18 +178,26 @@ class Claimant:
         """The symbols that a new revision of the plan gives this process; call it once per revision, changed or not.
 
         `nobodys` are given to no shard and dropped at once; others that are no longer ours are served until their new
-        owner is live. What another shard took from us under the last revision may be claimed again.
+        owner is live, unless the connection has no room for both them and what is wanted. What another shard took from
+        us under the last revision may be claimed again.
         """
         self._wanted = set(symbols)
         self._displaced.clear()
-        dropped = self._held() & set(nobodys) - self._wanted
+        dropped = self.held() & set(nobodys) - self._wanted
         if dropped:
             self._let_go(dropped, None)
+        held = self.held()
+        excess = len(held | self._wanted) - self._limit if self._limit else 0
+        self._giving_up = set(sorted(held - self._wanted)[: max(0, excess)])
+
+    def prepared(self, whole_from: Mapping[str, int]) -> None:
+        """Of these symbols everything is held from the stamp (ns) named on; of others not yet."""
+        self._whole_from = whole_from
 
     def caught_up(self, now_s: float) -> None:
         """`<feed>.control` has been read to its end as of a moment ago, at the start or after `deaf`."""
         if self._deaf_s is not None:
-            self._pause(now_s - self._deaf_s, now_s)
+            self._heard.pause(now_s - self._deaf_s, now_s)
             self._deaf_s = None
         self._listening = True
         self._last_due_s = now_s
@@ -233,7 +215,7 @@ class Claimant:
             return
         holding.live = True
         holding.repeat_s = now_s + TAKEOVER_EVERY_S
-        self._ever_live.update(dict.fromkeys(holding.symbols, epoch))
+        self._heard.ever_live.update(dict.fromkeys(holding.symbols, epoch))
         self._alive_s = self._watermark_s = now_s
 
     def leave(self) -> None:
@@ -244,21 +226,23 @@ class Claimant:
 
     def see(self, offset: int, body: ControlBody, now_s: float) -> None:
         """A record of `<feed>.control`, our own included, in offset order."""
+        self._last_offset = offset
         if body.instance == self.instance:
             if isinstance(body, Claim):
                 self._own_claim(offset, body, now_s)
         elif isinstance(body, Claim):
-            self._others[offset] = _Other(body.shard, body.instance, frozenset(body.symbols), now_s)
+            self._heard.claim(offset, body, now_s)
             self._challenged(offset, set(body.symbols))
         elif isinstance(body, Preparing):
-            self._other(body.epoch, body).sign_s = now_s
+            self._heard.preparing(body, now_s)
         else:
-            self._alive(body, now_s)
+            for epoch in self._heard.alive(body, now_s):
+                self._succeeded_by(epoch, now_s)
 
     def due(self, now_s: float) -> list[Action]:
         """What to do now, each action once, in this order."""
         if self._last_due_s is not None and now_s - self._last_due_s > STALLED_S and self._listening:
-            self._pause(now_s - self._last_due_s, now_s)
+            self._heard.pause(now_s - self._last_due_s, now_s)
         self._last_due_s = now_s
         if self._listening and not self._left:
             self._claim(now_s)
@@ -269,95 +253,82 @@ class Claimant:
 
     # Others
 
-    def _other(self, epoch: int, body: Preparing | Alive) -> _Other:
-        other = self._others.get(epoch)
-        if other is None:
-            other = self._others[epoch] = _Other(body.shard, body.instance, None, 0.0)
-        return other
+    def _mates_cover(self, symbols: set[str]) -> set[str]:
+        """Those of the symbols that a live process of our shard speaks for."""
+        covers = self._heard.covers(symbols, self._last_due_s or 0.0)
+        return set().union(*(covered for epoch, covered in covers if epoch.live and epoch.shard == self.shard))
 
-    def _alive(self, body: Alive, now_s: float) -> None:
-        for epoch in body.epochs:
-            other = self._other(epoch, body)
-            other.sign_s, other.watermark, other.lateness_ns = now_s, body.watermark, body.lateness_ns
-            if not other.live:
-                other.live = True
-                self._note_live(epoch, other, now_s)
-        for epoch, other in self._others.items():
-            if other.instance == body.instance and other.live and epoch not in body.epochs:
-                other.ended = True
-
-    def _note_live(self, epoch: int, other: _Other, now_s: float) -> None:
-        for symbol in other.symbols or ():
-            if epoch > self._ever_live.get(symbol, -1):
-                self._ever_live[symbol] = epoch
+    def _succeeded_by(self, epoch: int, now_s: float) -> None:
+        """A challenger is live: what it claimed of ours is its."""
         lost = self._challenges.get(epoch)
         if lost:
-            if other.shard != self.shard:
+            if self._heard.shard_of(epoch) != self.shard:
                 self._displaced.update(dict.fromkeys(lost, now_s + DISPLACED_S))
             self._let_go(set(lost), epoch)
 
-    def _pause(self, duration_s: float, now_s: float) -> None:
-        """Time in which nothing could be heard is no silence."""
-        for other in self._others.values():
-            other.sign_s = min(other.sign_s + duration_s, now_s)
-
-    def _fresh(self, other: _Other, now_s: float) -> bool:
-        return not other.ended and now_s - other.sign_s < QUIET_S
-
     def _claimable(self, symbols: set[str], now_s: float) -> set[str]:
-        """Those of the symbols that may be claimed now: not covered, or another shard's that the plan gives us."""
-        free = set(symbols)
-        for epoch, other in self._others.items():
-            if not free or not self._fresh(other, now_s):
-                continue
-            ours = other.shard == self.shard
-            if other.symbols is None:
-                covered = set(free) if ours else set()
-            else:
-                covered = {s for s in free & other.symbols if epoch >= self._ever_live.get(s, -1)}
-            if other.live and not ours:
-                covered = {s for s in covered if self._displaced.get(s, 0.0) > now_s}
+        """Those of the symbols that may be claimed now: not covered, or another shard's that we can succeed."""
+        free = symbols - self._deferred(symbols, now_s)
+        for epoch, covered in self._heard.covers(free, now_s):
+            if epoch.live and epoch.shard != self.shard:
+                covered = {s for s in covered if not self._may_succeed(s, epoch.watermark, now_s)}
             free -= covered
         return free
 
+    def _may_succeed(self, symbol: str, watermark: int, now_s: float) -> bool:
+        """Whether a live owner of another shard that has logged up to `watermark` may be succeeded without loss."""
+        if self._displaced.get(symbol, 0.0) > now_s:
+            return False
+        whole_from = self._whole_from.get(symbol)
+        if whole_from is not None and watermark >= whole_from:
+            return True
+        return now_s - self._missing_s.get(symbol, now_s) >= PATIENCE_S
+
+    def _deferred(self, symbols: set[str], now_s: float, within_s: float | None = None) -> set[str]:
+        """Those of the symbols that an elder process of our shard, heard of `within_s`, is to claim first."""
+        eldest = self._heard.eldest_mate(now_s, within_s)
+        if eldest is None or eldest > min((e for e, held in self._holdings.items() if held.live), default=eldest + 1):
+            return set()
+        return {s for s in symbols if now_s - self._missing_s.get(s, now_s) < DEFER_S}
+
     # Ourselves
-
-    def _predecessors(self, symbols: Iterable[str]) -> tuple[Predecessor, ...]:
-        """Who was last to be live for these symbols, if it was not this process."""
-        nameless = [e for e, o in self._others.items() if o.symbols is None and o.live and o.shard == self.shard]
-        fallback = max(nameless, default=-1)
-        found: dict[int, list[str]] = {}
-        for symbol in symbols:
-            epoch = max(self._ever_live.get(symbol, -1), fallback)
-            if epoch in self._others:
-                found.setdefault(epoch, []).append(symbol)
-        return tuple(
-            Predecessor(epoch, tuple(names), self._others[epoch].watermark, self._others[epoch].lateness_ns)
-            for epoch, names in sorted(found.items())
-        )
-
-    def _held(self) -> set[str]:
-        return set().union(*(holding.symbols for holding in self._holdings.values()))
 
     def _claim(self, now_s: float) -> None:
         """At most one claim is on its way at a time."""
+        missing = self.missing()
+        self._missing_s = {symbol: self._missing_s.get(symbol, now_s) for symbol in missing}
         if self._claiming is not None:
             return
-        silent = [epoch for epoch in self._challenges if not self._fresh(self._others[epoch], now_s)]
+        silent = [epoch for epoch in self._challenges if not self._heard.fresh(epoch, now_s)]
         symbols = set().union(*(self._challenges.pop(epoch) for epoch in silent))
-        missing = self._wanted - self._held()
         if missing:
-            symbols |= self._claimable(missing, now_s)
+            symbols |= self._claimable(set(missing), now_s)
         reconcile = True
-        if not symbols and self._too_many_epochs():
-            symbols, reconcile = self._held(), False
+        if not symbols and self._settled():
+            symbols, reconcile = self._own_order(), False
         if symbols:
             self._claiming = (symbols, reconcile)
             self._actions.append(SendClaim(Claim(self.shard, self.instance, tuple(sorted(symbols)))))
 
-    def _too_many_epochs(self) -> bool:
-        settled = not self._challenges and all(holding.live for holding in self._holdings.values())
-        return settled and len(self._holdings) > EPOCHS_MAX
+    def _settled(self) -> bool:
+        return not self._challenges and all(holding.live for holding in self._holdings.values())
+
+    def _own_order(self) -> set[str]:
+        """What to claim anew without anything to reconcile, if there is reason to."""
+        self._giving_up &= self.held() - self._wanted
+        if self._giving_up:
+            rest = self.held() - self._giving_up
+            if not rest:
+                self._give_up()
+                self._actions.append(SendAlive(()))
+            return rest
+        aged = self._holdings and min(self._holdings) < self._last_offset - RENEW_RECORDS
+        return self.held() if aged or len(self._holdings) > EPOCHS_MAX else set()
+
+    def _give_up(self) -> None:
+        given, self._giving_up = self._giving_up & self.held(), set()
+        if given:
+            self._let_go(given, None)
 
     def _own_claim(self, offset: int, body: Claim, now_s: float) -> None:
         """The claim on its way has become an epoch; a second copy of an earlier claim is passed over."""
@@ -365,16 +336,18 @@ class Claimant:
             return
         claimed, reconcile = self._claiming
         self._claiming = None
-        symbols = claimed & (self._wanted | self._held())
+        symbols = claimed & (self._wanted | self.held())
         if not symbols:
             return
-        reconcile = reconcile or not symbols <= self._held()
+        reconcile = reconcile or not symbols <= self.held()
         self._remove(symbols)
         for symbol in symbols:
             self._displaced.pop(symbol, None)
         self._holdings[offset] = _Holding(symbols, now_s)
         names = tuple(sorted(symbols))
-        self._actions.append(TakeOver(offset, names, reconcile, self._predecessors(names)))
+        self._actions.append(TakeOver(offset, names, reconcile, self._heard.predecessors(names)))
+        if not reconcile:
+            self._give_up()
 
     def _challenged(self, challenger: int, claimed: set[str]) -> None:
         """Another process claims symbols of ours, with a higher epoch as it comes later in the log."""

@@ -46,8 +46,8 @@ class Watermark:
 class Gap:
     """Trades of `symbols` stamped from `from_ts` to `to_ts` (both included) may be missing.
 
-    reason: connection_lost | restart | dropped | log_replaced | log_trimmed | no_owner; `dropped` counts what is known
-    to have been dropped, 0 when unknown.
+    reason: connection_lost | restart | handover (another shard had to let go first) | dropped | log_replaced |
+    log_trimmed | no_owner; `dropped` counts what is known to have been dropped, 0 when unknown.
     """
 
     symbols: tuple[str, ...]

@@ -9,10 +9,11 @@ Mechanism
   is gone, or the shard has become too small. So adding or removing a symbol moves no other symbol.
 - What fits nowhere is `overflow`, in order of symbols, never silently dropped.
 
-Hashes are BLAKE2b, equal on every machine and in every version. Numbers of shards are positions; a shard that leaves in
-the middle is expressed by weight 0.
+- With measured loads, shards that carry clearly more than their share give symbols away, as few as possible, and one
+  hot symbol has little beside it: `balance.py`.
 
-It does not know loads: who wants hot symbols spread by traffic gives weights. The plan file's form is `wire/plan.py`.
+Hashes are BLAKE2b, equal on every machine and in every version. Numbers of shards are positions; a shard that leaves in
+the middle is expressed by weight 0. The plan file's form is `wire/plan.py`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from marketfeed.domain.balance import balanced
 
 # No vendor's limit is near it; "unbounded" would make arithmetic special.
 UNBOUNDED = 2**31 - 1
@@ -51,6 +54,7 @@ def make_plan(
     weights: Sequence[float],
     capacities: Sequence[int] | None = None,
     previous: Plan | None = None,
+    loads: Mapping[str, float] | None = None,
 ) -> Plan:
     """Assign symbols to the shards 0 … len(weights) - 1. Pure: equal arguments give an equal plan, in any order.
 
@@ -58,12 +62,18 @@ def make_plan(
     capacities   the most symbols each shard can take; None for no bound
     previous     the plan in force, whose assignments are kept where possible; its revision + 1 is the new one's,
                  or its own revision if nothing changes
+    loads        what symbols were measured to cost, in any one unit (trades a second); one that is not named counts as
+                 none, and without any the shards are balanced by numbers of symbols alone
 
-    Raises ValueError for no shard, a negative or not finite weight, unequal lengths or a negative capacity.
+    Raises ValueError for no shard, a negative or not finite weight or load, unequal lengths or a negative capacity.
     """
     room = _checked_capacities(weights, capacities)
+    if loads and any(not math.isfinite(load) or load < 0 for load in loads.values()):
+        raise ValueError("loads have to be finite and not negative")
     wanted = sorted(set(symbols))
     assigned = _fill(wanted, weights, room, previous)
+    if loads:
+        assigned = balanced(assigned, loads, weights, room, lambda name, shard: _score(name, shard, weights[shard]))
     overflow = tuple(symbol for symbol in wanted if symbol not in assigned)
     plan = Plan((previous.revision if previous else 0) + 1, assigned, overflow, tuple(map(float, weights)))
     if previous and dict(previous.assigned) == assigned and previous.overflow == overflow:
@@ -76,11 +86,38 @@ def equal_shares(symbols: Iterable[str], shards: int) -> Plan:
     return make_plan(symbols, [1.0] * shards)
 
 
-def parse_shard(text: str) -> tuple[int, int]:
-    """`"1/3"` -> (1, 3): the second of three. Raises ValueError with what is expected."""
-    index_text, _, count_text = text.partition("/")
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Symbols (sorted) that a new plan takes from one shard to another; None stands for no shard: new, or in overflow,
+    or left out."""
+
+    from_shard: int | None
+    to_shard: int | None
+    symbols: tuple[str, ...]
+
+
+def moves(previous: Plan | None, following: Plan) -> tuple[Move, ...]:
+    """What changes between two plans, in order of shards; empty if no symbol has another place."""
+    before: Mapping[str, int] = previous.assigned if previous else {}
+    found: dict[tuple[int | None, int | None], list[str]] = {}
+    for symbol in sorted(before.keys() | following.assigned.keys()):
+        place = before.get(symbol), following.assigned.get(symbol)
+        if place[0] != place[1]:
+            found.setdefault(place, []).append(symbol)
+    order = sorted(found, key=lambda place: tuple(-1 if shard is None else shard for shard in place))
+    return tuple(Move(*place, tuple(found[place])) for place in order)
+
+
+def parse_shard(text: str) -> tuple[int, int | None]:
+    """`"1/3"` -> (1, 3): the second of three; `"1"` -> (1, None): the second of as many as a plan says.
+
+    Raises ValueError with what is expected.
+    """
+    index_text, slash, count_text = text.partition("/")
+    if index_text.isdecimal() and not slash:
+        return int(index_text), None
     if not (index_text.isdecimal() and count_text.isdecimal() and int(index_text) < int(count_text)):
-        raise ValueError(f"{text!r} is not i/n with 0 <= i < n, such as 0/1 or 2/3")
+        raise ValueError(f"{text!r} is not i/n with 0 <= i < n, such as 0/1 or 2/3, nor i alone for use with a plan")
     return int(index_text), int(count_text)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -88,6 +89,62 @@ class AckedWatermark:
     def value(self) -> int:
         """The lowest of the partitions' watermarks, 0 while one has none."""
         return min(self._acked.values(), default=0)
+
+
+@dataclass(slots=True)
+class _Settling:
+    """Symbols asked for together: when that is in force, and the watermark then (None: not yet)."""
+
+    symbols: set[str]
+    due_ts: int
+    reached: int | None = None
+
+
+class WholeSince:
+    """From which stamp on everything of a symbol has come over the present connection.
+
+    Subscriptions are not acknowledged, so one is taken to be in force some time after it was sent. The first stamp that
+    raises our watermark after that is the one: an owner whose watermark has reached it, too, has passed a trade that we
+    have heard, and stamps are compared with stamps, as a vendor's clock and delay are not ours.
+    """
+
+    def __init__(self, settling_ns: int) -> None:
+        self._settling_ns = settling_ns
+        self._settling: list[_Settling] = []
+        self._whole: dict[str, int] = {}
+
+    def subscribed(self, symbols: Iterable[str], now_ns: int) -> None:
+        """These symbols were asked for just now, on a connection that stands."""
+        self._settling.append(_Settling(set(symbols), now_ns + self._settling_ns))
+
+    def unsubscribed(self, symbols: Iterable[str]) -> None:
+        """These symbols do not come any more."""
+        gone = set(symbols)
+        for group in self._settling:
+            group.symbols -= gone
+        for symbol in gone & self._whole.keys():
+            del self._whole[symbol]
+
+    def lost(self) -> None:
+        """Nothing comes any more."""
+        self._settling.clear()
+        self._whole.clear()
+
+    def reached(self, watermark: int, now_ns: int) -> None:
+        """Our own watermark is this now; called whenever something came."""
+        if not self._settling:
+            return
+        for group in self._settling:
+            if group.reached is None and group.due_ts <= now_ns:
+                group.reached = watermark
+            elif group.reached is not None and watermark > group.reached:
+                self._whole.update(dict.fromkeys(group.symbols, watermark))
+                group.symbols.clear()
+        self._settling = [group for group in self._settling if group.symbols]
+
+    def since(self, symbols: Iterable[str]) -> dict[str, int]:
+        """The stamps of those of these symbols that are whole by now."""
+        return {symbol: stamp for symbol in symbols if (stamp := self._whole.get(symbol)) is not None}
 
 
 def gap(

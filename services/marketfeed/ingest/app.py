@@ -42,7 +42,7 @@ class Ingest:
     """One shard's process: its parts, wired."""
 
     def __init__(self, context: ServiceContext[IngestSettings]) -> None:
-        """Raises SettingError for a wrong shard, URL, symbols, plan or spool folder."""
+        """Raises SettingError for a wrong shard, URL, symbols or spool folder."""
         settings = self.settings = context.settings
         self.context = context
         try:
@@ -52,7 +52,7 @@ class Ingest:
         self.assigner = Assigner(settings, shard, shards)
         self.symbols = SymbolTable()
         self.spool = Spool(
-            settings.spool_dir / settings.feed / f"{shard}-of-{shards}",
+            settings.spool_dir / settings.feed / _folder(shard, shards, settings.member),
             int(settings.spool_mb * 1e6),
             fsync=settings.spool_fsync,
         )
@@ -73,9 +73,11 @@ class Ingest:
         self.source = FinnhubSource(
             settings.finnhub_url, settings.finnhub_api_key, self.pipeline, watchdog_s=settings.watchdog_s
         )
-        self.claimant = Claimant(settings.shard, _instance(settings.instance))
+        self.claimant = Claimant(settings.shard, _instance(settings.instance), limit=settings.symbols_max)
         self.control = LogConsumer(settings.kafka, control_topic(settings.feed))
-        self.desk = TakeoverDesk(self.cutter, self.sender, self.pipeline, self.buffer, self.spool, self._trades_reader)
+        self.desk = TakeoverDesk(
+            self.cutter, self.sender, self.pipeline, self.buffer, self.spool, self._trades_reader, settings.shard
+        )
         self.owner = Owner(
             self.claimant,
             self.control,
@@ -88,7 +90,6 @@ class Ingest:
             self.desk,
             self._follow,
         )
-        self._mine: frozenset[str] = frozenset()
         self.status = Status(
             Parts(
                 settings,
@@ -101,6 +102,7 @@ class Ingest:
                 self.spool,
                 self.quarantine,
                 self.owner,
+                self.assigner,
             ),
             context.health,
         )
@@ -178,14 +180,13 @@ class Ingest:
 
     def _assigned(self, assignment: Assignment) -> None:
         """The plan's word: claim what is ours now, drop what is nobody's; the rest is served until it is taken over."""
-        self.status.revision = assignment.revision
-        self._mine = assignment.mine
+        self.status.assigned(assignment)
         self.claimant.want(assignment.mine, assignment.nobodys)
         self._follow()
 
     def _follow(self) -> None:
-        """Subscribe to what is ours by the plan or still published by us."""
-        followed = frozenset(self._mine) | self.cutter.owned.keys()
+        """Subscribe to what is ours by the plan or still published by us, as far as the connection has room."""
+        followed = self.claimant.followed()
         if followed != self.status.followed:
             self.status.followed = followed
             self.pipeline.follow(followed)
@@ -205,6 +206,12 @@ def _options(settings: IngestSettings) -> PipelineOptions:
         dedup=settings.dedup == "frame",
         limits=Limits(price_max=settings.price_max),
     )
+
+
+def _folder(shard: int, shards: int | None, member: int) -> str:
+    """Every process has a spool of its own, hot standbys on one machine included."""
+    name = f"shard-{shard}" if shards is None else f"{shard}-of-{shards}"
+    return f"{name}-member-{member}" if member else name
 
 
 def _instance(prefix: str) -> str:

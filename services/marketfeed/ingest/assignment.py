@@ -30,57 +30,69 @@ class Assignment:
 class Assigner:
     """Reads the plan, or makes one of equal shares."""
 
-    def __init__(self, settings: IngestSettings, shard: int, shards: int) -> None:
-        """Raises SettingError when neither symbols nor a plan are given or a file cannot be read."""
+    def __init__(self, settings: IngestSettings, shard: int, shards: int | None) -> None:
+        """Raises SettingError when neither symbols nor a plan are given or the file of symbols cannot be read.
+
+        `shards` means nothing when there is a plan.
+        """
         self._shard = shard
         self._path = settings.plan
         self._seen: tuple[int, int] | None = None
+        self._told: tuple[tuple[int, int] | None, str] | None = None
         self._all: frozenset[str] = frozenset()
+        self._plan: Plan | None = None
+        # Why there is no plan yet; empty when there is one.
+        self.problem = f"{self._path} was not read yet"
         if self._path is None:
-            self._plan = equal_shares(_given_symbols(settings), shards)
-        else:
-            try:
-                self._plan = self._read(self._path)
-            except (OSError, ValueError) as error:
-                raise SettingError("--plan", f"{self._path} cannot be used: {error}") from error
+            if shards is None:
+                raise SettingError("--shard", f"is {shard} alone, which needs --plan; without one it is i/n like 0/1")
+            self._take(equal_shares(_given_symbols(settings), shards))
 
     def current(self) -> Assignment:
-        """What the plan in force says. A symbol that left the plan altogether is nobody's."""
-        plan = self._plan
+        """What the plan in force says, nothing while there is none. A symbol that left it altogether is nobody's."""
+        plan = self._plan or Plan(0)
         named = frozenset(plan.assigned)
         gone = self._all - named
         self._all = named
         return Assignment(frozenset(plan.of_shard(self._shard)), frozenset(plan.overflow) | gone, plan.revision)
 
     async def follow(self, changed: Callable[[Assignment], None]) -> None:
-        """Tell every new plan, for ever. A file that cannot be read leaves the plan in force, and says so."""
-        told: tuple[tuple[int, int] | None, str] | None = None
-        while self._path is not None:
-            await asyncio.sleep(PLAN_POLL_S)
-            found = None
-            try:
-                found = self._fingerprint(self._path)
-                if found == self._seen:
-                    continue
-                plan = self._read(self._path)
-            except (OSError, ValueError) as error:
-                # Read again each time, for it may be half written, but told once per state of the file and problem.
-                self._seen = None
-                if told != (found, str(error)):
-                    told = found, str(error)
-                    _log.warning("plan cannot be read, the one in force stays", path=str(self._path), problem=told[1])
-                continue
-            told = None
-            if plan != self._plan:
-                self._plan = plan
-                _log.info("plan changed", revision=plan.revision, symbols=len(plan.assigned))
-                changed(self.current())
+        """Tell every new plan, for ever, the first that is found included.
 
-    def _read(self, path: Path) -> Plan:
-        seen = self._fingerprint(path)
-        plan = decode_plan(path.read_bytes())
-        self._seen = seen
-        return plan
+        A file that cannot be read leaves the plan in force, one that is not there is waited for; both are said once.
+        """
+        while self._path is not None:
+            if self._look(self._path):
+                changed(self.current())
+            await asyncio.sleep(PLAN_POLL_S)
+
+    def _look(self, path: Path) -> bool:
+        """Whether the file holds another plan than the one in force, which it then is."""
+        found = None
+        try:
+            found = self._fingerprint(path)
+            if found == self._seen:
+                return False
+            plan = decode_plan(path.read_bytes())
+        except (OSError, ValueError) as error:
+            # Read again each time, for it may be half written, but told once per state of the file and problem.
+            self._seen = None
+            if self._told != (found, str(error)):
+                self._told = found, str(error)
+                what = "the one in force stays" if self._plan else "waiting for it"
+                _log.warning(f"plan cannot be read, {what}", path=str(path), problem=str(error))
+            if self._plan is None:
+                self.problem = f"{path} cannot be read: {error}"
+            return False
+        self._seen, self._told = found, None
+        return self._take(plan)
+
+    def _take(self, plan: Plan) -> bool:
+        if plan == self._plan:
+            return False
+        self._plan, self.problem = plan, ""
+        _log.info("plan", revision=plan.revision, symbols=len(plan.assigned), ours=len(plan.of_shard(self._shard)))
+        return True
 
     @staticmethod
     def _fingerprint(path: Path) -> tuple[int, int]:

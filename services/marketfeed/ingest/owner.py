@@ -6,7 +6,7 @@ What to do is decided by `domain/claims.py`; this file does it. Rules of this fi
 - Nobody is heard while Kafka does not answer us, so then silence proves nothing (`Claimant.deaf`).
 - A take-over is a task of its own; until it is live its symbols' trades are buffered. What a previous run left in the
   spool is published first, then the buffer, each less what the log counts already.
-- A gap is owed for every predecessor whose watermark our connection does not reach back to.
+- A gap is owed for the symbols of which our connection did not yet carry everything at their predecessor's watermark.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from marketfeed.domain.claims import (
+from marketfeed.domain.claim_actions import (
     Action,
-    Claimant,
     KeepBuffer,
     RepeatTakeover,
     SendAlive,
@@ -29,6 +28,7 @@ from marketfeed.domain.claims import (
     Withdraw,
     Yield,
 )
+from marketfeed.domain.claims import Claimant
 from marketfeed.domain.errors import LogTrimmed, Unavailable
 from marketfeed.domain.log import Alive, Claim, ControlBody, Logged, Preparing
 from marketfeed.domain.reconciliation import READ_BACK_NS
@@ -153,6 +153,7 @@ class Owner:
         """Everything that is due now."""
         if self._claim_due is not None:
             self._send(self._claim_due)
+        self._claimant.prepared(self._pipeline.whole_from(self._claimant.missing()))
         for action in self._claimant.due(time.monotonic()):
             self._do(action, tasks)
 
@@ -258,11 +259,11 @@ class Owner:
             self._claimant.caught_up(now_s)
 
     def _forget_what_is_logged(self, body: ControlBody) -> None:
-        """As a standby of this owner keep what is newer than its logged watermark less the time that is read back."""
-        if not isinstance(body, Alive) or body.instance == self._claimant.instance or self._cutter.owned:
+        """As a standby keep what is newer than the owners' logged watermark less the time that is read back."""
+        if not isinstance(body, Alive) or body.instance == self._claimant.instance or self._claimant.held():
             return
-        if body.shard == self._claimant.shard:
-            self._buffer.forget_before(body.watermark - READ_BACK_NS)
+        if logged_until := self._claimant.logged_until():
+            self._buffer.forget_before(logged_until - READ_BACK_NS)
 
     async def _assign(self) -> None:
         """Start (again) from far enough back, up to where the log ends now."""

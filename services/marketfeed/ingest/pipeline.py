@@ -7,7 +7,7 @@ Rules of this file
 - Gaps are owed (`owe_gap`) when a connection is lost or an owner is succeeded, and paid as soon as it is known where
   they end: at the first stamp of the new connection, and always before a watermark that jumps over them. Of symbols
   that are not published then they are kept as holes, and said when those go live.
-- A new connection is taken to be whole `SUBSCRIBED_AFTER_NS` after it opened: subscriptions are never acknowledged.
+- A subscription is taken to be in force `SUBSCRIBED_AFTER_NS` after it was sent: it is never acknowledged.
 
 Who speaks for what is decided in `owner.py`; this file asks the cutter.
 """
@@ -26,7 +26,7 @@ from marketfeed.domain.log import Watermark
 from marketfeed.domain.reconciliation import READ_BACK_NS, Credits
 from marketfeed.domain.repeats import RecentTrades, RepeatFilter
 from marketfeed.domain.trades import NANOS, Int64Array, SymbolTable, TradeColumns, concat
-from marketfeed.domain.watermarks import AckedWatermark, WatermarkClock, gap
+from marketfeed.domain.watermarks import AckedWatermark, WatermarkClock, WholeSince, gap
 from marketfeed.ingest import metrics
 from marketfeed.ingest.buffer import StandbyBuffer, having
 from marketfeed.ingest.cutter import Cutter
@@ -99,7 +99,7 @@ class Pipeline:
         quarantine: Quarantine,
         options: PipelineOptions,
     ) -> None:
-        self._symbols = symbols
+        self.symbols = symbols
         self._names: tuple[str, ...] = ()
         self._cutter = cutter
         self._sender = sender
@@ -114,6 +114,7 @@ class Pipeline:
         self._owed: list[OwedGap] = []
         self._holes: dict[str, _Hole] = {}
         self._followed: frozenset[str] = frozenset()
+        self._heard_whole = WholeSince(SUBSCRIBED_AFTER_NS)
         self._received_ts = 0
         self._opened_ts: int | None = None  # our clock when the present connection opened
         self._first_ts: int | None = None  # first accepted stamp of it
@@ -122,6 +123,8 @@ class Pipeline:
         self.acked = AckedWatermark(())
         self.silence = Silence()
         self.received = 0
+        self.received_by_symbol = np.zeros(0, np.int64)  # accepted ones, by symbol id
+        self.traded_ts = 0  # arrival of the newest accepted trade (our clock, Unix ns), 0 before the first
         self.repeated = 0
         self.gaps = 0
 
@@ -140,15 +143,19 @@ class Pipeline:
         """A stamp below which this process has nothing to tell: its first trades', or when it first connected."""
         return self._origin_ts or self._opened_ts or time.time_ns()
 
-    def reaches_back_to(self, event_ts: int) -> bool:
-        """Whether the present connection has carried everything stamped from `event_ts` on."""
-        return self._opened_ts is not None and self._opened_ts + SUBSCRIBED_AFTER_NS <= event_ts
+    def whole_from(self, symbols: Iterable[str]) -> dict[str, int]:
+        """Of those of these symbols that the present connection carries: the stamp from which on all has come over it.
+
+        An owner whose watermark has reached that stamp has logged what we did not hear.
+        """
+        return self._heard_whole.since(symbols)
 
     # The feed's listener
 
     def on_open(self) -> None:
         """A new connection: what was sent last may come again."""
         self._opened_ts, self._first_ts = time.time_ns(), None
+        self._heard_whole.subscribed(self._followed, self._opened_ts)
         self._repeats = RepeatFilter()
         # Of a connection before the last one all that may come again is among what was sent, too.
         self._credits = [one for one in self._credits if not one.overlap]
@@ -173,6 +180,7 @@ class Pipeline:
         """The connection is gone: what is missing from here on is owed as a gap."""
         self.flush()
         self._opened_ts = self._first_ts = None
+        self._heard_whole.lost()
         symbols, watermark = self._followed | self._cutter.owned.keys(), self.clock.value
         # A connection that brought nothing before it was lost again is in the gap that is owed already.
         if not any(one.watermark == watermark and one.symbols >= symbols for one in self._owed):
@@ -183,9 +191,12 @@ class Pipeline:
     def follow(self, symbols: Collection[str]) -> None:
         """From now on exactly these symbols are known to the decoder and expected to be heard of."""
         self.flush()
-        ids = {symbol: self._symbols.id(symbol) for symbol in symbols}
-        self._names = self._symbols.names()
-        self._followed = frozenset(symbols)
+        ids = {symbol: self.symbols.id(symbol) for symbol in symbols}
+        self._names = self.symbols.names()
+        before, self._followed = self._followed, frozenset(symbols)
+        self._heard_whole.unsubscribed(before - self._followed)
+        if self._opened_ts is not None:
+            self._heard_whole.subscribed(self._followed - before, time.time_ns())
         self._holes = {symbol: hole for symbol, hole in self._holes.items() if symbol in ids}
         self._decoder.set_symbols(ids)
         self.silence.follow(np.array(sorted(ids.values()), np.int64), time.time_ns())
@@ -287,18 +298,28 @@ class Pipeline:
         if trades is None:
             return
         self.clock.accept(trades.event_ts, received_ts)
+        self._heard_whole.reached(self.clock.value, received_ts)
         if self._first_ts is None:
             self._first_ts = int(trades.event_ts[0])
             self._origin_ts = self._origin_ts or int(trades.event_ts.min())
         if self._owed:
             self._pay_gaps()
         self.silence.heard(trades.symbol_index.astype(np.int64), received_ts)
+        self._tally(trades, received_ts)
         if self._credits:
             trades = self._less_credits(trades)
         if not len(trades):
             return
         self._recent.add(received_ts, trades)
         self._send(trades, received_ts)
+
+    def _tally(self, trades: TradeColumns, received_ts: int) -> None:
+        """Note what came of each symbol, for rates."""
+        self.traded_ts = received_ts
+        missing = len(self.symbols) - len(self.received_by_symbol)
+        if missing > 0:
+            self.received_by_symbol = np.concatenate([self.received_by_symbol, np.zeros(missing, np.int64)])
+        self.received_by_symbol += np.bincount(trades.symbol_index, minlength=len(self.received_by_symbol))
 
     def _send(self, trades: TradeColumns, received_ts: int) -> None:
         if self._kept_too and (mask := having(trades, self._kept_too)).any():
@@ -333,7 +354,7 @@ class Pipeline:
                 continue
             at = int(np.flatnonzero(reasons == code)[0])
             symbol_id = int(decoded.symbol_id[at])
-            symbol = self._symbols.name(symbol_id) if symbol_id >= 0 else next(unknown, "?")
+            symbol = self.symbols.name(symbol_id) if symbol_id >= 0 else next(unknown, "?")
             sample = f"s={symbol} p={decoded.price[at]!r} v={decoded.size[at]!r} t={decoded.stamp_ms[at]!r}"
             self._quarantine.put(REASONS[code], f"{count} in one flush", sample, received_ts, count)
 
@@ -360,6 +381,7 @@ class Pipeline:
         self._pay_gaps(at_ping=True)
         if not self._unsaid():
             self.clock.ping(received_ts)
+            self._heard_whole.reached(self.clock.value, received_ts)
 
     def _unsaid(self) -> bool:
         """Whether there is a gap without room, which no watermark may jump over.

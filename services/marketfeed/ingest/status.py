@@ -9,11 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from prometheus_client import Counter
 
 from marketfeed.domain.claims import Claimant
+from marketfeed.domain.rates import SymbolRates
 from marketfeed.domain.trades import NANOS
 from marketfeed.ingest import metrics
+from marketfeed.ingest.assignment import Assigner, Assignment
 from marketfeed.ingest.buffer import StandbyBuffer
 from marketfeed.ingest.cutter import Cutter
 from marketfeed.ingest.owner import Owner
@@ -28,8 +31,12 @@ from marketfeed.runtime.logs import get_logger
 _log = get_logger("ingest")
 
 _REFRESH_S = 0.5
+# Nothing is missing: everything that the plan gives is spoken for, by this process or by one that it stands by for.
+_SETTLED = ("live", "standby", "idle")
 # Kafka has acknowledged nothing for so long although something waits: it is away, whatever the client says.
 _STUCK_S = 3.0
+# Rates in /status are of the busiest symbols only; the others weigh little in a plan.
+_RATES_SHOWN = 200
 
 
 class SourceState(Protocol):
@@ -58,6 +65,7 @@ class Parts:
     spool: Spool
     quarantine: Quarantine
     owner: Owner
+    assigner: Assigner
 
 
 class Status:
@@ -69,8 +77,13 @@ class Status:
         self._rate = 0.0
         self._seen: dict[Counter, float] = {}
         self._received_at = (0, time.monotonic())
+        self._rates = SymbolRates()
+        self._assignment = Assignment(frozenset(), frozenset(), 0)
         self.followed: frozenset[str] = frozenset()
-        self.revision = 0
+
+    def assigned(self, assignment: Assignment) -> None:
+        """The plan in force is this one."""
+        self._assignment = assignment
 
     async def run(self) -> None:
         """Refresh for ever."""
@@ -85,6 +98,7 @@ class Status:
         if now_s - before_s >= _REFRESH_S / 2:
             self._rate = (received - before) / (now_s - before_s)
             self._received_at = (received, now_s)
+        self._rates.observe(self._parts.pipeline.received_by_symbol, now_s)
         self._readiness()
         self._count()
         self._gauge()
@@ -92,7 +106,9 @@ class Status:
     def _readiness(self) -> None:
         parts = self._parts
         phase = parts.claimant.phase
-        self._say("owner", phase == "live", f"{phase}: {parts.owner.trouble or 'not speaking for all its symbols yet'}")
+        waiting = parts.owner.trouble or "not speaking for all its symbols yet"
+        self._say("plan", not parts.assigner.problem, parts.assigner.problem)
+        self._say("owner", phase in _SETTLED, f"{phase}: {waiting}")
         stuck_s = max(parts.sender.stuck_s, _STUCK_S if parts.owner.cut_off else 0.0)
         why = f"nothing acknowledged for {stuck_s:.0f} s, {parts.settings.kafka}"
         self._say("kafka", stuck_s < _STUCK_S and not parts.owner.trouble, parts.owner.trouble or why)
@@ -148,10 +164,12 @@ class Status:
             "feed": parts.settings.feed,
             "source": parts.settings.source,
             "shard": parts.settings.shard,
+            "member": parts.settings.member,
             "instance": parts.claimant.instance,
             "phase": parts.claimant.phase,
             "rate": round(self._rate, 1),
             "lag_s": None if lag_s is None else round(lag_s, 3),
+            "last_event_age_s": self._last_event_age_s(now_ts),
             "connected": source.connected,
             "connection": {
                 "connections": source.connections,
@@ -167,10 +185,14 @@ class Status:
                 "count": len(self.followed),
                 "live": len(parts.cutter.owned),
                 "hash": symbols_hash(self.followed),
+                "owned": len(parts.claimant.held()),
+                "assigned": len(self._assignment.mine),
                 "silent": len(self._silent(now_ts)),
                 "longest_silence_s": round(parts.pipeline.silence.longest_s(now_ts), 1),
-                "plan_revision": self.revision,
+                "plan_revision": self._assignment.revision,
             },
+            "owns_nothing": self._owns_nothing(),
+            "rates": self._shown_rates(),
             "trades": {
                 "received": parts.pipeline.received,
                 "published": totals.published,
@@ -190,6 +212,23 @@ class Status:
             },
             "gaps": parts.pipeline.gaps + totals.drop_gaps,
         }
+
+    def _owns_nothing(self) -> bool:
+        """Whether a plan is known that gives this shard nothing, and nothing is published or on its way any more."""
+        parts = self._parts
+        serves = parts.cutter.owned or parts.claimant.held() or not parts.sender.idle or parts.spool.bytes_total
+        return not (parts.assigner.problem or self._assignment.mine or serves)
+
+    def _shown_rates(self) -> dict[str, float]:
+        """Trades a second of the busiest symbols that are subscribed to, whether or not they are published here."""
+        table = self._parts.pipeline.symbols
+        ids = np.array([found for name in self.followed if (found := table.find(name)) is not None], np.int64)
+        return {table.name(one): round(rate, 2) for one, rate in self._rates.busiest(ids, _RATES_SHOWN)}
+
+    def _last_event_age_s(self, now_ts: int) -> float | None:
+        """Seconds since a trade arrived; None before the first."""
+        arrived_ts = self._parts.pipeline.traded_ts
+        return round(max(0.0, (now_ts - arrived_ts) / NANOS), 3) if arrived_ts else None
 
     def _lag_s(self, now_ts: int) -> float | None:
         """Age of the watermark; None before the first trade."""

@@ -16,7 +16,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from marketfeed.domain.claims import Predecessor
+from marketfeed.domain.claim_actions import Predecessor
 from marketfeed.domain.errors import MalformedRecord
 from marketfeed.domain.log import Takeover, TradesRecord
 from marketfeed.domain.reconciliation import CREDITS_KEPT_S, Credits, difference
@@ -51,6 +51,7 @@ class TakeoverDesk:
         buffer: StandbyBuffer,
         spool: Spool,
         open_reader: Callable[[], TradesReader],
+        shard: str,
     ) -> None:
         self._cutter = cutter
         self._sender = sender
@@ -58,6 +59,7 @@ class TakeoverDesk:
         self._buffer = buffer
         self._spool = spool
         self._open_reader = open_reader
+        self._shard = shard
         self._symbols: dict[int, set[str]] = {}
         self._ever_live: set[str] = set()
         self._leftover_turn = asyncio.Lock()
@@ -179,9 +181,11 @@ class TakeoverDesk:
             pipeline.owe_gap(symbols, lost.from_ts, 0, "dropped", lost.to_ts, lost.trades)
         pipeline.forget_holes(symbol for one in predecessors for symbol in one.symbols)
         pipeline.say_holes(symbols)
+        whole_from = pipeline.whole_from(symbols)
         for one in predecessors:
-            if not pipeline.reaches_back_to(one.watermark - one.lateness_ns):
-                pipeline.owe_gap(set(one.symbols) & set(symbols), one.watermark, one.lateness_ns, "restart")
+            unheard = {s for s in one.symbols if s not in whole_from or whole_from[s] > one.watermark}
+            reason = "restart" if one.shard == self._shard else "handover"
+            pipeline.owe_gap(unheard & set(symbols), one.watermark, one.lateness_ns, reason)
 
     def _leftover_records(self) -> Iterable[TradesRecord]:
         for spooled in self._spool.leftover():

@@ -2,11 +2,8 @@
 
 import pytest
 
-from marketfeed.domain.claims import (
-    EPOCHS_MAX,
-    QUIET_S,
+from marketfeed.domain.claim_actions import (
     Action,
-    Claimant,
     KeepBuffer,
     RepeatTakeover,
     SendAlive,
@@ -17,6 +14,8 @@ from marketfeed.domain.claims import (
     Withdraw,
     Yield,
 )
+from marketfeed.domain.claims import DEFER_S, EPOCHS_MAX, PATIENCE_S, RENEW_RECORDS, SUSPECT_S, Claimant
+from marketfeed.domain.heard import QUIET_S
 from marketfeed.domain.log import Alive, Claim, ControlBody, Preparing
 
 
@@ -31,8 +30,9 @@ class World:
         self.hold_live: set[str] = set()
         self.mute: set[str] = set()
 
-    def start(self, name: str, shard: str, symbols: str) -> Claimant:
-        claimant = self.alive[name] = Claimant(shard, name, symbols)
+    def start(self, name: str, shard: str, symbols: str, limit: int = 0) -> Claimant:
+        claimant = self.alive[name] = Claimant(shard, name, symbols, limit)
+        claimant.prepared(dict.fromkeys("WXYZ", 0))
         for offset, body in enumerate(self.log):
             claimant.see(offset, body, self.now)
         claimant.caught_up(self.now)
@@ -83,7 +83,7 @@ def world() -> World:
 def test_the_first_of_all_claims_at_once(world: World) -> None:
     """Nobody was ever heard of: claim, take over, live within two turns."""
     a = world.start("a", "0/1", "XY")
-    assert a.phase == "standby"
+    assert a.phase == "waiting"
     done = world.run(0.3)
     assert kinds(done) == [("a", "SendClaim"), ("a", "TakeOver")]
     assert a.live_epochs() == {0: frozenset("XY")}
@@ -254,3 +254,105 @@ def test_every_silent_owner_is_succeeded_by_exactly_one_live_owner(world: World)
         owners = [name for name, claimant in world.alive.items() if claimant.live_epochs()]
         assert len(owners) == 1
         del world.alive[owners[0]]
+
+
+def test_another_shards_owner_is_succeeded_when_it_has_logged_what_we_did_not_hear(world: World) -> None:
+    """Not before its watermark reaches our first stamp; if that never happens, after a patience longer than a ping."""
+    a = world.start("a", "0", "XY")
+    world.run(2)
+    a.want("")
+    b = world.start("b", "1", "Y")
+    b.prepared({})
+    assert world.run(5) == []
+    assert b.phase == "waiting"
+    assert b.foreseen(world.now) == {"Y"}
+    b.prepared({"Y": 1000 + int(world.now) + 3})
+    assert world.run(2) == []
+    assert kinds(world.run(3))[0] == ("b", "SendClaim")
+    c = world.start("c", "2", "X")
+    c.prepared({})
+    assert {kind for _, kind in kinds(world.run(PATIENCE_S - 1))} == {"RepeatTakeover"}
+    assert ("c", "SendClaim") in kinds(world.run(2))
+
+
+def test_the_standby_leaves_what_the_plan_adds_to_the_live_process_of_its_shard(world: World) -> None:
+    """Only if that one does not take it does the standby."""
+    a = world.start("a", "0", "X")
+    world.run(2)
+    b = world.start("b", "0", "X")
+    world.run(1)
+    assert b.phase == "standby"
+    assert b.foreseen(world.now) == frozenset()
+    b.want("XY")
+    assert world.run(3) == []
+    a.want("XY")
+    assert kinds(world.run(1)) == [("a", "SendClaim"), ("a", "TakeOver")]
+    b.want("XYZ")
+    assert {name for name, _ in world.run(DEFER_S - 1)} == {"a"}
+    assert [kind for kind in kinds(world.run(2)) if kind[0] == "b"] == [("b", "SendClaim"), ("b", "TakeOver")]
+    assert list(b.live_epochs().values()) == [frozenset("Z")]
+    assert b.phase == "standby"
+
+
+def test_a_silent_owner_is_foreseen_to_be_succeeded(world: World) -> None:
+    """So that the log is read back while the five seconds pass; also how far that owner had logged is known."""
+    world.start("a", "0", "X")
+    world.run(2)
+    b = world.start("b", "0", "X")
+    world.run(3)
+    assert b.foreseen(world.now) == frozenset()
+    assert b.logged_until() == 1000 + int(world.now - 0.1)
+    del world.alive["a"]
+    world.run(SUSPECT_S + 1)
+    assert b.foreseen(world.now) == {"X"}
+    assert b.logged_until() > 0
+    assert Claimant("0", "c", "Q").logged_until() == 0
+
+
+def test_a_full_connection_lets_go_first(world: World) -> None:
+    """Two full shards swap a symbol each: each gives its own up, and the successor knows where that was."""
+    a, b = world.start("a", "0", "WX", 2), world.start("b", "1", "YZ", 2)
+    world.run(3)
+    a.want("WY")
+    assert a.followed() == frozenset("WX")
+    done = world.run(2)
+    assert kinds(done) == [("a", "SendClaim"), ("a", "TakeOver"), ("a", "Yield"), ("a", "SendClaim"),
+                           ("b", "KeepBuffer"), ("a", "TakeOver"), ("b", "Yield")]  # fmt: skip
+    assert isinstance(done[1][1], TakeOver)
+    assert (done[1][1].symbols, done[1][1].reconcile) == (("W",), False)
+    assert done[2][1] == Yield(("X",), None)
+    assert a.followed() == frozenset("WY")
+    gone = world.now
+    world.run(5)
+    b.want("XZ")
+    take_over = next(action for name, action in world.run(2) if name == "b" and isinstance(action, TakeOver))
+    [before] = take_over.predecessors
+    assert (before.symbols, before.shard) == (("X",), "0")
+    assert before.watermark <= 1000 + gone - 1
+    assert (a.phase, b.phase) == ("live", "live")
+
+
+def test_nothing_is_subscribed_to_or_claimed_beyond_the_connections_room(world: World) -> None:
+    """A plan that gives too much is followed as far as it goes; the last symbol given up ends the epoch at once."""
+    a = world.start("a", "0", "XYZ", 2)
+    world.run(1)
+    assert a.live_epochs() == {0: frozenset("XY")}
+    assert a.phase == "waiting"
+    a.want("WZ")
+    assert a.followed() == frozenset("XY")
+    world.run(2)
+    assert a.followed() == frozenset("WZ")
+    assert set(a.held()) == set("WZ")
+
+
+def test_a_claim_is_renewed_before_newcomers_cannot_find_it(world: World) -> None:
+    """Own order, nothing to reconcile: what is older than some thousands of records is not read at a start."""
+    a = world.start("a", "0", "X")
+    world.run(1)
+    for _ in range(RENEW_RECORDS):
+        world.log.append(Preparing(10**9, "9", "nobody"))
+    world.append(Preparing(10**9, "9", "nobody"))
+    [(_, claim), (_, take_over)] = world.run(0.5)
+    assert isinstance(claim, SendClaim)
+    assert isinstance(take_over, TakeOver)
+    assert (take_over.reconcile, set(a.live_epochs())) == (False, {take_over.epoch})

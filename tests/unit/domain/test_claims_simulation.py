@@ -10,9 +10,7 @@ import os
 import random
 from dataclasses import dataclass, field
 
-from marketfeed.domain.claims import (
-    DISPLACED_S,
-    Claimant,
+from marketfeed.domain.claim_actions import (
     RepeatTakeover,
     SendAlive,
     SendClaim,
@@ -21,6 +19,7 @@ from marketfeed.domain.claims import (
     Withdraw,
     Yield,
 )
+from marketfeed.domain.claims import DISPLACED_S, Claimant
 from marketfeed.domain.log import Alive, Claim, ControlBody, Preparing
 
 ONE_SEED = os.environ.get("MARKETFEED_SIMULATION_SEED")
@@ -59,6 +58,7 @@ class ClaimHistory:
     def start(self, shard: str) -> None:
         self.started += 1
         claimant = Claimant(shard, f"p{self.started}", self.symbols_of(shard))
+        claimant.prepared(dict.fromkeys(SYMBOLS, 0))
         self.processes.append(Process(claimant, self.rng.randint(0, 3), revision=self.revision))
 
     def symbols_of(self, shard: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketfeed.domain.sharding import Plan, equal_shares, make_plan, parse_shard
+from marketfeed.domain.sharding import Move, Plan, equal_shares, make_plan, moves, parse_shard
 
 symbol_sets = st.sets(st.text("ABCDEFGH:", min_size=1, max_size=4), max_size=60)
 weight_lists = st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0]), min_size=1, max_size=6).filter(any)
@@ -115,6 +115,37 @@ def test_a_small_shard_keeps_those_that_like_it_best_and_previous_ones_first() -
     assert full.of_shard(0) == tuple(sorted(s for s, k in full.assigned.items() if k == 0))
 
 
+def test_moves_say_what_an_event_tells() -> None:
+    """From which shard to which, new symbols and those that leave included; nothing for what stays."""
+    before = Plan(1, {"A": 0, "B": 0, "C": 1, "D": 1}, ("E",))
+    after = Plan(2, {"A": 0, "B": 1, "C": 2, "E": 2, "F": 0}, ("D",))
+    assert moves(before, after) == (
+        Move(None, 0, ("F",)),
+        Move(None, 2, ("E",)),
+        Move(0, 1, ("B",)),
+        Move(1, None, ("D",)),
+        Move(1, 2, ("C",)),
+    )
+    assert moves(after, after) == ()
+    assert moves(None, before)[0] == Move(None, 0, ("A", "B"))
+
+
+def test_measured_loads_are_part_of_the_plan() -> None:
+    """One hot symbol of four equal shards is left nearly alone, and the plan that does it is news only once."""
+    loads = dict.fromkeys(MANY[:100], 1.0) | {"S0000": 60.0}
+    by_number = make_plan(MANY[:100], [1.0] * 4)
+    home = by_number.assigned["S0000"]
+    by_load = make_plan(MANY[:100], [1.0] * 4, None, by_number, loads)
+    beside = sum(loads[s] for s, shard in by_load.assigned.items() if shard == home and s != "S0000")
+    assert by_load.assigned["S0000"] == home
+    assert by_load.revision == by_number.revision + 1
+    assert beside <= 0.25 * 159 / 4
+    assert all(move.from_shard == home for move in moves(by_number, by_load))
+    assert make_plan(MANY[:100], [1.0] * 4, None, by_load, loads) == by_load
+    with pytest.raises(ValueError, match="loads"):
+        make_plan(MANY[:10], [1.0], None, None, {"S0000": float("nan")})
+
+
 @pytest.mark.parametrize(
     ("weights", "capacities"), [([], None), ([-1.0], None), ([float("nan")], None), ([1.0], [1, 2]), ([1.0], [-1])]
 )
@@ -125,8 +156,9 @@ def test_wrong_arguments_are_refused(weights: list[float], capacities: list[int]
 
 
 def test_the_shard_setting_is_read_strictly() -> None:
-    """i/n with i below n."""
+    """i/n with i below n, or i alone for a plan to say the rest."""
     assert parse_shard("2/3") == (2, 3)
-    for wrong in ("3/3", "1", "-1/2", "a/b", "1/"):
+    assert parse_shard("7") == (7, None)
+    for wrong in ("3/3", "-1", "-1/2", "a/b", "1/", ""):
         with pytest.raises(ValueError, match="i/n"):
             parse_shard(wrong)

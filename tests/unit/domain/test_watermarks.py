@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from marketfeed.domain.log import Gap
 from marketfeed.domain.trades import NANOS
-from marketfeed.domain.watermarks import AckedWatermark, WatermarkClock, gap
+from marketfeed.domain.watermarks import AckedWatermark, WatermarkClock, WholeSince, gap
 
 T0 = 1_700_000_000 * NANOS
 STAMPS = st.lists(st.integers(T0, T0 + 1000), max_size=10)
@@ -77,3 +77,23 @@ def test_a_gap_reaches_from_below_the_watermark_to_the_first_stamp() -> None:
     assert gap(("A",), T0, 10, T0 - 50, "restart") == Gap(("A",), T0 - 10, T0 - 10, "restart")
     assert gap(("A",), 0, 10, T0, "restart") is None
     assert gap((), T0, 10, T0, "restart") is None
+
+
+def test_a_symbol_is_whole_from_the_first_progress_after_its_subscription_was_in_force() -> None:
+    """Each subscription by itself; a stamp from before proves nothing, nor does a connection that is gone."""
+    whole = WholeSince(10)
+    whole.subscribed(["A", "B"], 100)
+    whole.reached(T0, 105)
+    whole.reached(T0 + 1, 110)
+    assert whole.since(["A", "B"]) == {}
+    whole.subscribed(["C"], 111)
+    whole.unsubscribed(["B"])
+    whole.reached(T0 + 2, 112)
+    assert whole.since(["A", "B", "C"]) == {"A": T0 + 2}
+    whole.reached(T0 + 2, 200)
+    whole.reached(T0 + 3, 201)
+    assert whole.since(["A", "C"]) == {"A": T0 + 2, "C": T0 + 3}
+    whole.unsubscribed(["A"])
+    assert whole.since(["A", "C"]) == {"C": T0 + 3}
+    whole.lost()
+    assert whole.since(["C"]) == {}

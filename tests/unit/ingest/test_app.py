@@ -22,7 +22,7 @@ from marketfeed.runtime.service import ServiceContext
         ({"symbols": ()}, "--symbols"),
         ({"finnhub_url": "https://finnhub.io"}, "--finnhub-url"),
         ({"spool_dir": Path("/dev/null/spool")}, "--spool-dir"),
-        ({"plan": Path("nowhere.json")}, "--plan"),
+        ({"shard": "2"}, "--shard"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_its_name(tmp_path: Path, wrong: dict[str, Any], name: str) -> None:

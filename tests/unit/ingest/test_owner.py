@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from marketfeed.adapters.finnhub import SourceState
-from marketfeed.domain import claims
+from marketfeed.domain import claims, heard
 from marketfeed.domain.claims import Claimant
 from marketfeed.domain.errors import Unavailable
 from marketfeed.domain.log import Alive, Gap, Logged, Takeover, TradesRecord, Watermark
@@ -24,6 +24,8 @@ from marketfeed.domain.ownership import PartitionReader
 from marketfeed.domain.partitions import partition_of
 from marketfeed.domain.tape import TapeTrades
 from marketfeed.domain.trades import SymbolTable, TradeColumns
+from marketfeed.ingest import pipeline
+from marketfeed.ingest.assignment import Assigner
 from marketfeed.ingest.buffer import StandbyBuffer
 from marketfeed.ingest.cutter import Cutter
 from marketfeed.ingest.owner import Owner
@@ -60,7 +62,7 @@ class Member:
         self.pipeline.follow(SYMBOLS)
         self.claimant = Claimant(shard, name, SYMBOLS)
         desk = TakeoverDesk(
-            self.cutter, self.sender, self.pipeline, self.buffer, self.spool, lambda: broker.reader("f.trades")
+            self.cutter, self.sender, self.pipeline, self.buffer, self.spool, lambda: broker.reader("f.trades"), shard
         )
         control = broker.reader("f.control")
         self.owner = Owner(
@@ -70,7 +72,7 @@ class Member:
         self.status = Status(
             Parts(
                 IngestSettings(), self.claimant, SourceState(), self.pipeline, self.cutter, self.sender, self.buffer,
-                self.spool, quarantine, self.owner,
+                self.spool, quarantine, self.owner, Assigner(IngestSettings(symbols=SYMBOLS), 0, 1),
             ),
             Health("ingest"),
         )  # fmt: skip
@@ -143,7 +145,8 @@ def read_all(broker: Any, partition: int) -> list[Any]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds of patience become tenths."""
-    monkeypatch.setattr(claims, "QUIET_S", 0.35)
+    monkeypatch.setattr(heard, "QUIET_S", 0.35)
+    monkeypatch.setattr(pipeline, "SUBSCRIBED_AFTER_NS", 20_000_000)
     monkeypatch.setattr(claims, "ALIVE_EVERY_S", 0.1)
     monkeypatch.setattr(claims, "WATERMARK_EVERY_S", 0.05)
 
@@ -163,6 +166,8 @@ async def test_the_first_start_claims_at_once_and_misses_nothing(new_broker: Cal
         assert body["phase"] == "live"
         assert body["trades"]["published"] == 40
         assert body["epochs"] == [0]
+        assert (body["symbols"]["owned"], body["owns_nothing"]) == (4, False)
+        assert body["last_event_age_s"] < 5
         await member.die()
     assert counted(broker) == (feed.sent, [])
     assert all(body.watermark > 0 for body in broker.bodies(0, "f.control") if isinstance(body, Alive))
@@ -216,8 +221,7 @@ async def test_a_hot_standby_takes_over_without_gap_or_double(new_broker: Callab
         owner = Member(broker, tmp_path / "a", "owner").start(group)
         await owner.live()
         standby.start(group)
-        standby.pipeline._opened_ts = time.time_ns() - 60 * 10**9
-        for _ in range(20):
+        for _ in range(40):
             feed.send(owner, standby)
             await asyncio.sleep(0.01)
         await owner.die()
@@ -303,7 +307,6 @@ async def test_a_delayed_feed_is_not_counted_twice_when_a_symbol_moves(
         second.claimant.want(["D"])
         first.claimant.want(["A", "B", "C"])
         second.start(group)
-        second.pipeline._opened_ts = time.time_ns() - 60 * 10**9
         for _ in range(100):
             feed.send(first, second)
             await asyncio.sleep(0.01)
@@ -356,7 +359,6 @@ async def test_a_symbol_that_moves_to_another_shard_is_served_until_that_is_live
             feed.send(first)
             await asyncio.sleep(0.01)
         second.start(group)
-        second.pipeline._opened_ts = time.time_ns() - 60 * 10**9
         for _ in range(100):
             feed.send(first, second)
             await asyncio.sleep(0.01)

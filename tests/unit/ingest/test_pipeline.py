@@ -12,7 +12,7 @@ import pytest
 
 from marketfeed.domain.log import Gap, TradesRecord, Watermark
 from marketfeed.domain.partitions import partition_of
-from marketfeed.domain.trades import NANOS, SymbolTable
+from marketfeed.domain.trades import SymbolTable
 from marketfeed.ingest.buffer import StandbyBuffer
 from marketfeed.ingest.cutter import Cutter
 from marketfeed.ingest.pipeline import SUBSCRIBED_AFTER_NS, Pipeline, PipelineOptions
@@ -201,12 +201,23 @@ def test_a_challenged_owner_keeps_what_it_publishes(line: Line) -> None:
     assert line.prices() == [1, 2, 3, 4, 5]
 
 
-def test_a_connection_reaches_back_to_when_its_subscriptions_were_in_force(line: Line) -> None:
-    """Which decides whether a take-over owes a gap."""
-    assert line.pipeline.reaches_back_to(time.time_ns() + NANOS)
-    assert not line.pipeline.reaches_back_to(time.time_ns() - NANOS)
+def test_it_knows_from_when_on_it_has_heard_everything_of_a_symbol(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which decides whether an owner may be succeeded, and whether a take-over owes a gap."""
+    monkeypatch.setattr(line.pipeline._heard_whole, "_settling_ns", -1)
+    line.pipeline.on_open()
+    line.feed(("A", 1, 0))
+    assert line.pipeline.whole_from(SYMBOLS) == {}
+    line.feed(("A", 1, 1))
+    found = line.pipeline.whole_from(SYMBOLS)
+    assert found == dict.fromkeys(SYMBOLS, line.pipeline.clock.value)
+    line.pipeline.follow(["A"])
+    line.pipeline.follow(SYMBOLS)
+    assert line.pipeline.whole_from(SYMBOLS) == {"A": found["A"]}
+    line.feed(("B", 1, 2), ("B", 1, 3))
+    line.feed(("B", 1, 4))
+    assert line.pipeline.whole_from(["B"]) == {"B": line.pipeline.clock.value}
     line.pipeline.on_lost("test")
-    assert not line.pipeline.reaches_back_to(time.time_ns() + NANOS)
+    assert line.pipeline.whole_from(SYMBOLS) == {}
 
 
 def test_a_large_flush_does_not_wait_for_its_time(line: Line) -> None:

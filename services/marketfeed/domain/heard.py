@@ -1,0 +1,151 @@
+"""What one ingest has heard of the others on `<feed>.control`: who claims what, who is live, how long ago.
+
+Times are the listener's monotonic seconds. An epoch counts for a symbol only if it is not below the highest one that
+was ever live for it: a lower one's owner has let the symbol go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from marketfeed.domain.claim_actions import Predecessor
+from marketfeed.domain.log import Alive, Claim, Preparing
+
+QUIET_S = 5.0
+
+
+@dataclass(slots=True)
+class HeardEpoch:
+    """An epoch of another process; `symbols` is None when its claim is no longer in the log."""
+
+    shard: str
+    instance: str
+    symbols: frozenset[str] | None
+    sign_s: float
+    live: bool = False
+    ended: bool = False
+    watermark: int = 0
+    lateness_ns: int = 0
+
+    def fresh(self, now_s: float, within_s: float | None = None) -> bool:
+        """Whether it gave a sign within `within_s` (None: `QUIET_S`) and has not been ended by its own process."""
+        return not self.ended and now_s - self.sign_s < (QUIET_S if within_s is None else within_s)
+
+
+class Heard:
+    """Epochs of other processes. `ever_live` has our own, too: symbol -> the highest epoch that was live for it."""
+
+    def __init__(self, shard: str) -> None:
+        self._shard = shard
+        self._epochs: dict[int, HeardEpoch] = {}
+        self.ever_live: dict[str, int] = {}
+
+    def claim(self, offset: int, body: Claim, now_s: float) -> None:
+        """Another process' claim, whose offset is its epoch."""
+        self._epochs[offset] = HeardEpoch(body.shard, body.instance, frozenset(body.symbols), now_s)
+
+    def preparing(self, body: Preparing, now_s: float) -> None:
+        """A candidate is at work."""
+        self._epoch(body.epoch, body).sign_s = now_s
+
+    def alive(self, body: Alive, now_s: float) -> list[int]:
+        """An owner lives; returns the epochs that are live for the first time. Its earlier epochs are over."""
+        new = []
+        for number in body.epochs:
+            epoch = self._epoch(number, body)
+            epoch.sign_s, epoch.watermark, epoch.lateness_ns = now_s, body.watermark, body.lateness_ns
+            if not epoch.live:
+                epoch.live = True
+                new.append(number)
+                for symbol in epoch.symbols or ():
+                    self.ever_live[symbol] = max(number, self.ever_live.get(symbol, -1))
+        for number, epoch in self._epochs.items():
+            if epoch.instance == body.instance and epoch.live and number not in body.epochs:
+                epoch.ended = True
+        if new:
+            self._forget_succeeded()
+        return new
+
+    def pause(self, duration_s: float, now_s: float) -> None:
+        """Time in which nothing could be heard is no silence."""
+        for epoch in self._epochs.values():
+            epoch.sign_s = min(epoch.sign_s + duration_s, now_s)
+
+    @property
+    def nobody_was_ever_live(self) -> bool:
+        """Whether the log tells of no owner at all, ourselves included."""
+        return not self.ever_live and not any(epoch.live for epoch in self._epochs.values())
+
+    def shard_of(self, number: int) -> str:
+        """The shard of an epoch."""
+        return self._epochs[number].shard
+
+    def fresh(self, number: int, now_s: float) -> bool:
+        """Whether an epoch that was heard of still gives signs of life."""
+        return self._epochs[number].fresh(now_s)
+
+    def covers(
+        self, symbols: Iterable[str], now_s: float, within_s: float | None = None
+    ) -> list[tuple[HeardEpoch, set[str]]]:
+        """The epochs with a sign of life within `within_s` (None: `QUIET_S`), each with the symbols it speaks for.
+
+        Without its claim an epoch of our shard is taken to speak for all symbols, another shard's for none.
+        """
+        wanted = frozenset(symbols)
+        found = []
+        for number, epoch in self._epochs.items():
+            if not epoch.fresh(now_s, within_s):
+                continue
+            if epoch.symbols is None:
+                covered = set(wanted) if epoch.shard == self._shard else set()
+            else:
+                covered = {s for s in wanted & epoch.symbols if number >= self.ever_live.get(s, -1)}
+            if covered:
+                found.append((epoch, covered))
+        return found
+
+    def eldest_mate(self, now_s: float, within_s: float | None = None) -> int | None:
+        """The lowest live epoch of the other processes of our shard, None when none of them lives."""
+        mates = (n for n, e in self._epochs.items() if e.shard == self._shard and e.live and e.fresh(now_s, within_s))
+        return min(mates, default=None)
+
+    def predecessors(self, symbols: Iterable[str]) -> tuple[Predecessor, ...]:
+        """Who was last to be live for these symbols, if it was not this process."""
+        found: dict[int, list[str]] = {}
+        fallback = self._nameless()
+        for symbol in symbols:
+            number = max(self.ever_live.get(symbol, -1), fallback)
+            if number in self._epochs:
+                found.setdefault(number, []).append(symbol)
+        return tuple(self._predecessor(number, names) for number, names in sorted(found.items()))
+
+    def logged_until(self, symbols: Iterable[str]) -> int:
+        """The watermark (ns) up to which the last owners of all these symbols have logged; 0 if one has no owner."""
+        names = tuple(symbols)
+        owners = self.predecessors(names)
+        if sum(len(one.symbols) for one in owners) < len(names):
+            return 0
+        return min((one.watermark for one in owners), default=0)
+
+    def _nameless(self) -> int:
+        """The newest live epoch of our shard whose claim is not known, -1 if there is none."""
+        numbers = (n for n, e in self._epochs.items() if e.symbols is None and e.live and e.shard == self._shard)
+        return max(numbers, default=-1)
+
+    def _predecessor(self, number: int, names: list[str]) -> Predecessor:
+        epoch = self._epochs[number]
+        return Predecessor(number, tuple(names), epoch.watermark, epoch.lateness_ns, epoch.shard)
+
+    def _epoch(self, number: int, body: Preparing | Alive) -> HeardEpoch:
+        epoch = self._epochs.get(number)
+        if epoch is None:
+            epoch = self._epochs[number] = HeardEpoch(body.shard, body.instance, None, 0.0)
+        return epoch
+
+    def _forget_succeeded(self) -> None:
+        """Drop ended epochs that nobody can have as a predecessor any more, so that they do not pile up."""
+        last = set(self.ever_live.values())
+        over = [n for n, e in self._epochs.items() if e.ended and e.symbols is not None and n not in last]
+        for number in over:
+            del self._epochs[number]
