@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
+from tests.integration.processes import Bench
 
 from marketfeed.adapters.kafka import LogConsumer, trades_topic
 from marketfeed.domain.bar_window import BarWindow
@@ -54,3 +57,13 @@ def bars_of_the_log() -> Callable[[str, str, int], Awaitable[Rows]]:
 def in_full() -> Callable[[BarColumns, dict[int, str]], Rows]:
     """(bars, names by id) -> every column by symbol and second."""
     return _in_full
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10)) as http:
+        bench = Bench(tmp_path, http)
+        try:
+            yield bench
+        finally:
+            await bench.close()
