@@ -1,6 +1,6 @@
 """Symbols change hands between real processes on a real broker under load: nothing lost, doubled or excused by a gap.
 
-MARKETFEED_HANDOVER_RATE=20000 runs them at the rate that the project promises; CI takes less.
+HANDOVER_RATE=20000 runs them at the rate that the project promises; CI takes less.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from marketfeed.wire.plan import encode_plan
 
 pytestmark = pytest.mark.integration
 
-RATE = int(os.environ.get("MARKETFEED_HANDOVER_RATE", "4000"))
+RATE = int(os.environ.get("HANDOVER_RATE", "4000"))
 
 
 class Shards:
