@@ -7,7 +7,7 @@ ARGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format bench proto lock ui ui-test clean
+.PHONY: help setup demo test test-unit lint format bench proto lock ui ui-test images clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -66,6 +66,9 @@ ui: $(VENV)/.local  ## build the page into services/ui/dist
 
 ui-test: $(VENV)/.local  ## type-check and test the page's pure parts
 	$(BIN)/marketfeed ui test
+
+images: $(VENV)/.local  ## container images for a cluster without a registry (ARGS="marketfeed kafka")
+	PYTHONPATH=k8s/images $(BIN)/python -m imagebuild $(ARGS)
 
 clean:  ## remove what the other commands made, state of the demo included
 	rm -rf $(VENV) .marketfeed services/ui/dist services/ui/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

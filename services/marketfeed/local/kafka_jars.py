@@ -62,7 +62,7 @@ async def ensure_jars(checked: Path, say: Say) -> list[Path]:
         cancelled.set()  # A thread cannot be cancelled: it looks at this before each file.
 
 
-def fetch_jars(checked: Path, say: Say, cancelled: Event) -> list[Path]:
+def fetch_jars(checked: Path, say: Say, cancelled: Event, lock: Path = LOCK) -> list[Path]:
     """As `ensure_jars`, blocking.
 
     `checked` is a file of our own that remembers which jars (path, size, time) had the right hash, so that a second
@@ -75,7 +75,7 @@ def fetch_jars(checked: Path, say: Say, cancelled: Event) -> list[Path]:
         timeout=DOWNLOAD_TIMEOUT_S,
     )
     with ThreadPoolExecutor(DOWNLOADS_AT_ONCE, thread_name_prefix="jars") as pool:
-        paths = list(pool.map(lambda jar: _ensure(context, jar, known, cancelled), read_lock()))
+        paths = list(pool.map(lambda jar: _ensure(context, jar, known, cancelled), read_lock(lock)))
     checked.write_text("\n".join(_mark(path) for path in paths) + "\n")
     progress.done()
     return paths

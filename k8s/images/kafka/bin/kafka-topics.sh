@@ -1,0 +1,3 @@
+#!/bin/sh
+# --list, --describe, --create, --alter, --delete.
+exec "$(dirname "$(readlink -f "$0")")/kafka-run-class.sh" org.apache.kafka.tools.TopicCommand "$@"
