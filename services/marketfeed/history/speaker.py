@@ -17,7 +17,8 @@ from marketfeed.domain.partitions import by_partition, partitions_of
 from marketfeed.domain.trades import TradeColumns
 from marketfeed.history import metrics
 from marketfeed.history.ports import Producer
-from marketfeed.wire.records import FEED_HEADER, KIND_HEADER, SHARD_HEADER, encode_body
+from marketfeed.runtime import tracing
+from marketfeed.wire.records import FEED_HEADER, KIND_HEADER, SHARD_HEADER, TRACEPARENT_HEADER, encode_body
 
 SHARD = "replay"
 # 32 bytes a trade: well below a broker's limit of 1 MiB.
@@ -73,7 +74,8 @@ class Speaker:
         for positions in np.split(order, edges):
             for first in range(0, len(positions), _RECORD_TRADES_MAX):
                 part = positions[first : first + _RECORD_TRADES_MAX]
-                self._send_record(int(home[part[0]]), trades.take(part), received_ts)
+                with tracing.span("history.send", trades=len(part)):
+                    self._send_record(int(home[part[0]]), trades.take(part), received_ts)
 
     def _send_record(self, partition: int, trades: TradeColumns, received_ts: int) -> None:
         count = len(trades)
@@ -108,4 +110,7 @@ class Speaker:
 
     def _append(self, topic: str, partition: int, body: Body, on_ack: Callable[[int], None] | None = None) -> None:
         kind, value = encode_body(body)
-        self._producer.send(topic, partition, value, {KIND_HEADER: kind, **self._headers}, on_ack)
+        headers = {KIND_HEADER: kind, **self._headers}
+        if (traceparent := tracing.current_traceparent()) is not None:
+            headers[TRACEPARENT_HEADER] = traceparent
+        self._producer.send(topic, partition, value, headers, on_ack)

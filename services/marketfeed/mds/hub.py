@@ -33,6 +33,7 @@ class Hub:
         self._frames: Frames | None = None
         self._fanout: Fanout | None = None
         self._waiting: set[tuple[int, int, asyncio.Future[None]]] = set()
+        self._unsent_trace: str | None = None  # of what was applied since the last turn of the fan-out
         self.lag_s = 0.0
 
     @property
@@ -76,8 +77,9 @@ class Hub:
         started_s = time.perf_counter()
         state = self.state
         parent = records[-1].headers.get(TRACEPARENT_HEADER) if records and tracing.enabled() else None
-        with tracing.span("mds.apply", parent=parent, records=len(records)):
+        with tracing.continued("mds.apply", parent, records=len(records)):
             metrics.TRADES.inc(state.apply(records, time.monotonic()))
+            self._unsent_trace = tracing.current_traceparent() or self._unsent_trace
         if records:
             self.lag_s = max(0.0, time.time() - max(record.append_ts for record in records[-8:]) / 1e9)
         else:
@@ -117,7 +119,9 @@ class Hub:
         now_s = time.monotonic()
         self._commit(now_s)
         self.frames.lag_ms = round(self.lag_s * 1000)
-        self.fanout.tick(now_s, time.time_ns())
+        trace, self._unsent_trace = self._unsent_trace, None
+        with tracing.continued("mds.send", trace, clients=self.fanout.clients):
+            self.fanout.tick(now_s, time.time_ns())
         metrics.TICK_S.observe(time.monotonic() - now_s)
 
     def judge_sources(self) -> None:

@@ -58,6 +58,16 @@ def span(name: str, parent: str | None = None, **attributes: str | int | float |
         yield
 
 
+@contextmanager
+def continued(name: str, parent: str | None, **attributes: str | int | float | bool) -> Iterator[None]:
+    """`span` below `parent`, or nothing without one: work that no record caused begins no trace."""
+    if parent is None:
+        yield
+        return
+    with span(name, parent, **attributes):
+        yield
+
+
 def current_traceparent() -> str | None:
     """The traceparent of the span that is running, for a record's header; None when there is none."""
     if _tracer is None:

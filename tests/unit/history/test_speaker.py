@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from tests.unit.collector import Collector
 
 from marketfeed.adapters.history_csv import BadLineFile, TradeFile
 from marketfeed.domain.errors import Unavailable
@@ -20,8 +21,9 @@ from marketfeed.history.ports import Producer
 from marketfeed.history.replay import Pace, Replay
 from marketfeed.history.settings import ReplaySettings
 from marketfeed.history.speaker import Speaker
+from marketfeed.runtime import tracing
 from marketfeed.runtime.logs import get_logger
-from marketfeed.wire.records import KIND_HEADER, decode_body
+from marketfeed.wire.records import KIND_HEADER, TRACEPARENT_HEADER, decode_body
 
 
 @dataclass
@@ -32,6 +34,7 @@ class LogInMemory:
     topics: dict[tuple[str, int], list[Logged]] = field(default_factory=dict)
     buffered_bytes: int = 0
     acks: list[tuple[Callable[[int], None], int]] = field(default_factory=list)
+    traced: list[tuple[str, str | None]] = field(default_factory=list)
 
     def send(
         self,
@@ -42,6 +45,7 @@ class LogInMemory:
         on_ack: Callable[[int], None] | None = None,
     ) -> None:
         assert headers is not None
+        self.traced.append((headers[KIND_HEADER], headers.get(TRACEPARENT_HEADER)))
         records = self.topics.setdefault((topic, partition), [])
         offset = len(records)
         records.append(Logged(partition, offset, 0, decode_body(headers[KIND_HEADER], value)))
@@ -104,6 +108,21 @@ async def test_trades_count_once_through_claims_of_more_and_more_symbols() -> No
                     assert (np.diff(own) > 0).all()
         assert (reader.ignored_foreign, reader.ignored_repeat, reader.skipped_seqs) == (0, 0, 0)
     assert counted == sent
+
+
+async def test_a_replay_begins_a_trace_per_record(collector: Collector) -> None:
+    """A record of trades carries the span that made it; signs of life carry none."""
+    tracing.set_up("history", "one", collector.endpoint)
+    log = LogInMemory()
+    speaker = Speaker(log, "f", partitions=1, instance="me")
+    await claimed(speaker, log, ("A",))
+    speaker.send(batch(("A",), 10), received_ts=7)
+    speaker.alive()
+    tracing.shut_down()
+    (span,) = collector.spans()
+    assert span.name == "history.send"
+    ((kind, header),) = [(kind, header) for kind, header in log.traced if header]
+    assert (kind, header.split("-")[1:3]) == ("trades", [span.trace_id, span.span_id])
 
 
 async def test_time_never_falls_and_the_end_is_said() -> None:
