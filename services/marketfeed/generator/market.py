@@ -23,8 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from marketfeed.domain.synthetic_symbols import CRYPTO, FX, STOCK
 from marketfeed.domain.trades import Conditions, Float64Array, Int64Array
-from marketfeed.generator.universe import CRYPTO, FX, STOCK, Universe, make_universe
+from marketfeed.generator.universe import Universe, make_universe
 
 Int32Array = npt.NDArray[np.int32]
 

@@ -12,26 +12,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from marketfeed.domain.synthetic_symbols import CRYPTO, KNOWN, STOCK, synthetic_symbols
 from marketfeed.domain.trades import Float64Array, Int64Array
-
-STOCK, CRYPTO, FX = 0, 1, 2
-
-# (symbol, kind, price): ranks 1 to 50, the most traded first. Prices are plausible, not anybody's quotes.
-_KNOWN: tuple[tuple[str, int, str], ...] = (
-    ("AAPL", STOCK, "227.50"), ("NVDA", STOCK, "138.20"), ("TSLA", STOCK, "342.10"), ("MSFT", STOCK, "431.60"),
-    ("AMZN", STOCK, "207.90"), ("BINANCE:BTCUSDT", CRYPTO, "67250.00"), ("AMD", STOCK, "141.30"),
-    ("META", STOCK, "563.40"), ("GOOGL", STOCK, "171.20"), ("SPY", STOCK, "587.80"), ("QQQ", STOCK, "504.30"),
-    ("BINANCE:ETHUSDT", CRYPTO, "3120.00"), ("PLTR", STOCK, "61.40"), ("INTC", STOCK, "24.60"),
-    ("AVGO", STOCK, "168.70"), ("NFLX", STOCK, "832.50"), ("JPM", STOCK, "243.10"), ("OANDA:EUR_USD", FX, "1.08345"),
-    ("BAC", STOCK, "46.20"), ("COIN", STOCK, "304.60"), ("DIS", STOCK, "113.80"), ("BA", STOCK, "149.70"),
-    ("WMT", STOCK, "87.60"), ("XOM", STOCK, "120.40"), ("UBER", STOCK, "71.30"), ("V", STOCK, "310.90"),
-    ("MU", STOCK, "102.80"), ("CSCO", STOCK, "57.90"), ("KO", STOCK, "63.10"), ("PFE", STOCK, "25.70"),
-    ("T", STOCK, "22.40"), ("BINANCE:SOLUSDT", CRYPTO, "214.00"), ("ORCL", STOCK, "189.20"), ("CRM", STOCK, "330.70"),
-    ("COST", STOCK, "921.40"), ("MCD", STOCK, "296.80"), ("HD", STOCK, "405.30"), ("JNJ", STOCK, "153.90"),
-    ("PG", STOCK, "170.60"), ("UNH", STOCK, "588.20"), ("LLY", STOCK, "747.90"), ("MRK", STOCK, "99.30"),
-    ("PEP", STOCK, "159.40"), ("ADBE", STOCK, "503.70"), ("QCOM", STOCK, "157.60"), ("TXN", STOCK, "201.80"),
-    ("NKE", STOCK, "76.20"), ("OANDA:USD_CHF", FX, "1.12870"), ("GS", STOCK, "592.30"), ("IBM", STOCK, "213.40"),
-)  # fmt: skip
 
 # Prices of the nameless: log-uniform in this range.
 _OTHERS_FROM, _OTHERS_TO = 12.0, 880.0
@@ -89,9 +71,10 @@ class Universe:
 def make_universe(count: int, seed: int, zipf_exponent: float) -> Universe:
     """`count` symbols; the prices of those without a known name depend on `seed` only."""
     rng = np.random.Generator(np.random.PCG64([seed, 1]))
-    others = np.exp(rng.uniform(np.log(_OTHERS_FROM), np.log(_OTHERS_TO), max(count - len(_KNOWN), 0)))
-    unnamed = [(f"SYM{len(_KNOWN) + 1 + i:04d}", STOCK, f"{price:.2f}") for i, price in enumerate(others.tolist())]
-    listed = [*_KNOWN[:count], *unnamed]
+    others = np.exp(rng.uniform(np.log(_OTHERS_FROM), np.log(_OTHERS_TO), max(count - len(KNOWN), 0)))
+    names = synthetic_symbols(count)[len(KNOWN) :]
+    unnamed = [(name, STOCK, f"{price:.2f}") for name, price in zip(names, others.tolist(), strict=True)]
+    listed = [*KNOWN[:count], *unnamed]
     wanted = [_layout_of(price) for _, _, price in listed]
     layouts = tuple(dict.fromkeys(wanted))
     start = np.array([int(price.replace(".", "")) for _, _, price in listed], np.int64)

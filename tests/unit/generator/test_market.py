@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from marketfeed.domain.synthetic_symbols import CRYPTO, FX
 from marketfeed.generator.market import LATE_MS_MAX, Market, MarketShape, intensity
-from marketfeed.generator.universe import CRYPTO, FX
 
 START_MS = 1_767_366_000_000
 
