@@ -6,6 +6,7 @@ before.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import secrets
@@ -26,6 +27,7 @@ NOT_WANTED = {"gcc", "cc", "g++", "c++", "clang", "make", "pip", "pip3", "uv", "
 FOLDERS = {"/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/opt/marketfeed/bin", "/opt/operator/bin"}
 
 
+@functools.cache
 def image(name: str) -> Image:
     archive = default_cache() / "archives" / f"{name}.tar"
     if not archive.exists():
@@ -130,6 +132,7 @@ def test_a_service_runs_with_nothing_writable_and_tells_its_health(namespace: Cl
     namespace.kubectl("delete", "pod", "service")
 
 
+@pytest.mark.level(2)
 def test_the_page_is_in_the_image(namespace: Cluster) -> None:
     """mds serves it from the path that the image names, while it still waits for its servers."""
     start(namespace, "page", "marketfeed", "exec marketfeed mds")
@@ -158,6 +161,7 @@ exec /opt/kafka/bin/kafka-server-start.sh /tmp/server.properties
 """
 
 
+@pytest.mark.level(2)
 def test_kafka_starts_by_the_official_scripts(namespace: Cluster) -> None:
     """Format, start, make a topic and ask for the quorum, as the chart does it on either image."""
     start(namespace, "kafka", "kafka", _KAFKA)
@@ -170,6 +174,7 @@ def test_kafka_starts_by_the_official_scripts(namespace: Cluster) -> None:
     namespace.kubectl("delete", "pod", "kafka")
 
 
+@pytest.mark.level(2)
 def test_valkey_answers(namespace: Cluster) -> None:
     """Server and client of the image, in memory only."""
     start(namespace, "valkey", "valkey", "exec valkey-server --save '' --bind 127.0.0.1")
@@ -177,6 +182,7 @@ def test_valkey_answers(namespace: Cluster) -> None:
     namespace.kubectl("delete", "pod", "valkey")
 
 
+@pytest.mark.level(2)
 def test_postgres_makes_a_database_and_answers(namespace: Cluster) -> None:
     """initdb, the server and psql of the image; its files are in the mounted volume."""
     script = (
