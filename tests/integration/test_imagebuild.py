@@ -91,5 +91,6 @@ def test_a_failed_build_leaves_the_archive_that_was(program: Path, tmp_path: Pat
     with pytest.raises(BuildFailed, match="nothing"):
         builder.build([broken])
     assert Path(built.archive).read_bytes() == before
+    assert str(tmp_path) not in Path("/proc/mounts").read_text()
     recipe_file.write_text("FROM scratch\nCOPY program /program\n")
     assert builder.build([broken])[0].changed is False

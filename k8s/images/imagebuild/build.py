@@ -6,6 +6,7 @@ that it is made from. Layers are shared and cached by buildah in a store of its 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from imagebuild.fingerprint import fingerprint
 from imagebuild.ingredients import Pantry
-from imagebuild.programs import need, run
+from imagebuild.programs import BuildFailed, need, run
 from imagebuild.recipes import Recipe, reference, wanted
 
 
@@ -44,8 +45,14 @@ class Builder:
         self._keys: dict[str, str] = {}
 
     def build(self, recipes: list[Recipe]) -> list[Built]:
-        """Build what changed, in this order. Raises BuildFailed; KeyError when a base comes after its image."""
-        return [self._build(recipe) for recipe in recipes]
+        """Build what changed, in this order; two builders of one cache wait for each other.
+
+        Raises BuildFailed; KeyError when a base comes after its image.
+        """
+        self._cache.mkdir(parents=True, exist_ok=True)
+        with (self._cache / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return [self._build(recipe) for recipe in recipes]
 
     def storage(self) -> list[str]:
         """buildah's options for a store that is ours alone."""
@@ -62,7 +69,12 @@ class Builder:
         begun_s = time.monotonic()
         self._say(f"building {recipe.name}")
         record.parent.mkdir(parents=True, exist_ok=True)
-        self._bud(recipe)
+        try:
+            self._bud(recipe)
+        except BuildFailed:
+            # What a failed build worked in stays mounted; nobody else has containers in this store.
+            run([need("buildah", "buildah"), *self.storage(), "rm", "--all"], self._cache / "logs" / "clean-up.log")
+            raise
         if not recipe.internal:
             self._push(recipe.name, archive)
         size = archive.stat().st_size if archive.exists() else 0
