@@ -11,6 +11,8 @@ calls at once are bounded.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
@@ -39,15 +41,41 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
-class GrpcServer:
-    """One server on one port. It begins as NOT_SERVING."""
+class _Counting(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Tells of each call by its method; methods that are not served are the client's invention and not counted."""
 
-    def __init__(self, host: str, port: int, port_setting: str = "--grpc-port") -> None:
+    def __init__(self, on_call: Callable[[str], None]) -> None:
+        self._on_call = on_call
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        """Hand the call on, once it is counted."""
+        handler = await continuation(handler_call_details)
+        if handler is not None:
+            self._on_call(handler_call_details.method)
+        return handler
+
+
+class GrpcServer:
+    """One server on one port. It begins as NOT_SERVING; `on_call` hears the method of each call served."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        port_setting: str = "--grpc-port",
+        on_call: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._host = host
         self._port = port
         self._port_setting = port_setting
         self._health = health_aio.HealthServicer()
-        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX)
+        self._server = grpc.aio.server(
+            interceptors=(_Counting(on_call),), options=_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((HEALTH_SERVICE, reflection.SERVICE_NAME), self._server)
 

@@ -104,7 +104,7 @@ class MdsApp:
         )
         self._server = self._http_server()
         grpc = settings.grpc_port is not None
-        self._grpc = GrpcServer(settings.grpc_host, settings.grpc_port or 0) if grpc else None
+        self._grpc = GrpcServer(settings.grpc_host, settings.grpc_port or 0, on_call=_count_call) if grpc else None
         context.health.status_source = self._status
 
     async def run(self) -> None:
@@ -319,6 +319,10 @@ def _fixed(body: bytes, content_type: str) -> Callable[[Request], Awaitable[Resp
         return Response(body, content_type=content_type, headers={"Cache-Control": "no-cache"})
 
     return handle
+
+
+def _count_call(method: str) -> None:
+    metrics.GRPC_CALLS.labels(method).inc()
 
 
 async def announce(health: Health, server: GrpcServer) -> None:

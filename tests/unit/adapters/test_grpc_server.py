@@ -69,6 +69,20 @@ async def test_reflection_lists_the_services() -> None:
         assert names == {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
 
 
+async def test_calls_are_counted_by_method() -> None:
+    """A method that is not served is not counted: its name is whatever the client made up."""
+    heard: list[str] = []
+    server = GrpcServer("127.0.0.1", 0, on_call=heard.append)
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        await status_of(channel, "")
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await channel.unary_unary("/made.up.Service/Method")(b"", timeout=5)
+        assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    await server.close(0.1)
+    assert heard == ["/grpc.health.v1.Health/Check"]
+
+
 async def test_a_port_that_is_taken_is_a_wrong_setting() -> None:
     """Two servers never share a port by accident."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
