@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from tests.charts.queries import FOREIGN, TARGET_LABELS, Reading, exported, readings
-from tests.charts.rendering import ROOT, Object, Refused, only, template
+from tests.charts.rendering import ROOT, Object, Refused, only, program, template
 
 SERVICES = {"overview", "generator", "ingest", "recorder", "mds", "history", "operator"}
 EVERYTHING = {
@@ -201,3 +203,16 @@ def test_the_collector_limits_memory_first_and_batches_last() -> None:
     assert config["service"]["pipelines"]["traces"]["exporters"] == ["otlp_http", "debug"]
     with pytest.raises(Refused, match="traces go nowhere"):
         template("observability", {"collector": {"debugVerbosity": "none"}})
+
+
+@pytest.mark.parametrize("interval", ["2s", "15s", "1m"])
+def test_prometheus_takes_its_configuration(tmp_path: Path, interval: str) -> None:
+    """promtool reads it, whatever the interval; its time-out must not be longer."""
+    values = {"prometheus": {"scrapeInterval": interval, "alertmanagers": ["alertmanager:9093"]}}
+    made = only(template("observability", values), "ConfigMap", "r-prometheus")["data"]["prometheus.yaml"]
+    (tmp_path / "prometheus.yaml").write_text(made)
+    done = subprocess.run(
+        [program("promtool"), "check", "config", "--syntax-only", str(tmp_path / "prometheus.yaml")],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

@@ -1,7 +1,6 @@
 {{- define "observability.prometheusConfig" -}}
 global:
   scrape_interval: {{ .Values.prometheus.scrapeInterval }}
-  scrape_timeout: 5s
   evaluation_interval: {{ .Values.prometheus.scrapeInterval }}
 {{- if .Values.rules.enabled }}
 rule_files:
