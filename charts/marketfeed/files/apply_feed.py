@@ -101,7 +101,7 @@ def main(manifest: str, owner: str, wait_s: str) -> int:
             return 0
         except Refused as error:
             print(f"refused: {error}", file=sys.stderr)  # noqa: T201
-            return 1
+            return 2  # the Job tells this from a time that is over: another try would be refused, too
         except NotYet as error:
             if time.monotonic() > deadline:
                 print(f"given up after {wait_s} s: {error}", file=sys.stderr)  # noqa: T201
