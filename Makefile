@@ -7,7 +7,7 @@ ARGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format bench proto lock ui ui-test images clean
+.PHONY: help setup demo test test-unit lint format bench proto lock ui ui-test images clean charts charts-docs
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -69,6 +69,13 @@ ui-test: $(VENV)/.local  ## type-check and test the page's pure parts
 
 images: $(VENV)/.local  ## container images for a cluster without a registry (ARGS="marketfeed kafka")
 	PYTHONPATH=k8s/images $(BIN)/python -m imagebuild $(ARGS)
+
+charts: setup  ## the charts: schemas and page up to date, helm lint, every rendering held to its rules, dry runs on an API server
+	PYTHONPATH=k8s/charts $(BIN)/python -m chartvalues --check
+	$(BIN)/pytest -q tests/charts $(ARGS)
+
+charts-docs: setup  ## make values.schema.json of every chart and docs/charts.md from the comments in values.yaml
+	PYTHONPATH=k8s/charts $(BIN)/python -m chartvalues
 
 clean:  ## remove what the other commands made, state of the demo included
 	rm -rf $(VENV) .marketfeed services/ui/dist services/ui/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

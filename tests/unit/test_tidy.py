@@ -13,6 +13,7 @@ PACKAGES = {
     ROOT / "services": "marketfeed",
     ROOT / "operator": "marketfeed_operator",
     ROOT / "k8s" / "images": "imagebuild",
+    ROOT / "k8s" / "charts": "chartvalues",
     ROOT / "k8s" / "cluster": "localcluster",
 }
 GENERATED = SOURCE / "wire" / "v1"
