@@ -1,7 +1,7 @@
 """Symbols change hands between real processes on a real broker under load: nothing lost, doubled or excused by a gap.
 
-HANDOVER_RATE=20000 runs them at the rate that the project promises, HANDOVER_AGE_S=170 lets the log grow first; CI takes
-less of either.
+HANDOVER_RATE=20000 runs them at the rate that the project promises, HANDOVER_AGE_S=170 lets the log grow first; CI
+takes less of either.
 """
 
 from __future__ import annotations

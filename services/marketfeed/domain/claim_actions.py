@@ -34,13 +34,15 @@ class TakeOver:
 
     With `reconcile`: read back up to the markers, publish the difference, then call `went_live`. Without: it is our
     own order, call `went_live` at once and go on under the new epoch. `predecessors` were live for these symbols before
-    (those that nobody held are left out): where a gap begins, and what the watermark must not fall below.
+    (those that nobody held are left out): where a gap begins, and what the watermark must not fall below. Without
+    `known` nobody has ever claimed any of them, so there is nothing to read back.
     """
 
     epoch: int
     symbols: tuple[str, ...]
     reconcile: bool
     predecessors: tuple[Predecessor, ...] = ()
+    known: bool = False
 
 
 @dataclass(frozen=True, slots=True)

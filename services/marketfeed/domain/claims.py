@@ -168,9 +168,9 @@ class Claimant:
         return self._heard.logged_until(self.missing())
 
     @property
-    def nobody_was_ever_live(self) -> bool:
-        """Whether the log tells of no owner at all."""
-        return self._heard.nobody_was_ever_live
+    def settled(self) -> bool:
+        """Whether nothing of ours is in preparation or contested."""
+        return not self._challenges and all(holding.live for holding in self._holdings.values())
 
     # What the caller reports
 
@@ -304,14 +304,11 @@ class Claimant:
         if missing:
             symbols |= self._claimable(set(missing), now_s)
         reconcile = True
-        if not symbols and self._settled():
+        if not symbols and self.settled:
             symbols, reconcile = self._own_order(), False
         if symbols:
             self._claiming = (symbols, reconcile)
             self._actions.append(SendClaim(Claim(self.shard, self.instance, tuple(sorted(symbols)))))
-
-    def _settled(self) -> bool:
-        return not self._challenges and all(holding.live for holding in self._holdings.values())
 
     def _own_order(self) -> set[str]:
         """What to claim anew without anything to reconcile, if there is reason to."""
@@ -345,7 +342,8 @@ class Claimant:
             self._displaced.pop(symbol, None)
         self._holdings[offset] = _Holding(symbols, now_s)
         names = tuple(sorted(symbols))
-        self._actions.append(TakeOver(offset, names, reconcile, self._heard.predecessors(names)))
+        heard = self._heard
+        self._actions.append(TakeOver(offset, names, reconcile, heard.predecessors(names), heard.knows(names)))
         if not reconcile:
             self._give_up()
 

@@ -72,10 +72,12 @@ class Heard:
         for epoch in self._epochs.values():
             epoch.sign_s = min(epoch.sign_s + duration_s, now_s)
 
-    @property
-    def nobody_was_ever_live(self) -> bool:
-        """Whether the log tells of no owner at all, ourselves included."""
-        return not self.ever_live and not any(epoch.live for epoch in self._epochs.values())
+    def knows(self, symbols: Iterable[str]) -> bool:
+        """Whether anybody was ever heard of who may have published one of these symbols, ourselves included."""
+        wanted = frozenset(symbols)
+        if not wanted.isdisjoint(self.ever_live):
+            return True
+        return any(e.symbols is None or not wanted.isdisjoint(e.symbols) for e in self._epochs.values())
 
     def shard_of(self, number: int) -> str:
         """The shard of an epoch."""

@@ -23,6 +23,7 @@ from marketfeed.ingest.pipeline import Pipeline, PipelineOptions
 from marketfeed.ingest.quarantine import Quarantine
 from marketfeed.ingest.sender import Bounds, Sender
 from marketfeed.ingest.settings import IngestSettings
+from marketfeed.ingest.spill import Spill
 from marketfeed.ingest.spool import Spool
 from marketfeed.ingest.status import Parts, Status
 from marketfeed.ingest.takeover import TakeoverDesk
@@ -51,8 +52,9 @@ class Ingest:
             raise SettingError("--shard", str(error)) from error
         self.assigner = Assigner(settings, shard, shards)
         self.symbols = SymbolTable()
+        folder = settings.spool_dir / settings.feed / _folder(shard, shards, settings.member)
         self.spool = Spool(
-            settings.spool_dir / settings.feed / _folder(shard, shards, settings.member),
+            folder,
             int(settings.spool_mb * 1e6),
             fsync=settings.spool_fsync,
         )
@@ -65,7 +67,8 @@ class Ingest:
             settings.shard,
         )
         self.cutter = Cutter(self.symbols, settings.partitions)
-        self.buffer = StandbyBuffer(settings.buffer_trades)
+        spill = Spill(folder / "standby", int(settings.buffer_mb * 1e6))
+        self.buffer = StandbyBuffer(settings.buffer_trades, spill)
         self.quarantine = Quarantine(settings.quarantine_keep)
         self.pipeline = Pipeline(
             self.symbols, self.cutter, self.sender, self.buffer, self.quarantine, _options(settings)

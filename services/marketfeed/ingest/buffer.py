@@ -1,17 +1,19 @@
 """Trades of symbols that this process does not speak for (yet): what a take-over reconciles with the log.
 
-Bounded in trades. When it is full the oldest batches go, and `lost` says what went, for a Gap.
+Bounded in trades in memory; what has no room there goes to disk, oldest first (`spill.py`), and when that is full, too,
+the oldest batches go for good, and `lost` says what went, for a Gap.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from marketfeed.domain.trades import BoolArray, TradeColumns, concat, no_trades
+from marketfeed.ingest.spill import Spill, Spilled
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,46 +28,59 @@ class Lost:
 class StandbyBuffer:
     """Trades in order of arrival, taken out by symbol."""
 
-    def __init__(self, trades_max: int) -> None:
+    def __init__(self, trades_max: int, spill: Spill | None = None) -> None:
+        """`trades_max`: in memory; without `spill` that is all."""
         self._trades_max = trades_max
         self._batches: deque[tuple[int, TradeColumns]] = deque()
         self._trades = 0
+        self.spill = spill
+        self.refused = 0  # writes that the disk refused
         self.lost: Lost | None = None
 
     def __len__(self) -> int:
-        return self._trades
+        return self._trades + (self.spill.trades if self.spill else 0)
 
     @property
     def since_ts(self) -> int | None:
         """Arrival (our clock, Unix ns) of the oldest trades in here, None when there are none."""
         # Not simply the first: what a challenged owner sent in the last minute is added after newer trades of others.
-        return min((received_ts for received_ts, _ in self._batches), default=None)
+        arrivals = [received_ts for received_ts, _ in self._batches] + [one.received_ts for one in self._on_disk()]
+        return min(arrivals, default=None)
 
     @property
     def oldest_stamp(self) -> int | None:
         """The lowest stamp (Unix ns) of the trades in here, None when there are none."""
-        return min((int(batch.event_ts.min()) for _, batch in self._batches), default=None)
+        stamps = [int(batch.event_ts.min()) for _, batch in self._batches] + [one.first_ts for one in self._on_disk()]
+        return min(stamps, default=None)
 
     def add(self, trades: TradeColumns, received_ts: int) -> None:
         """Keep trades that arrived at `received_ts`."""
         self._batches.append((received_ts, trades))
         self._trades += len(trades)
         while self._trades > self._trades_max and len(self._batches) > 1:
-            _, gone = self._batches.popleft()
+            received_ts, gone = self._batches.popleft()
             self._trades -= len(gone)
-            first, last, count = int(gone.event_ts.min()), int(gone.event_ts.max()), len(gone)
-            if self.lost is not None:
-                first, last = min(first, self.lost.from_ts), max(last, self.lost.to_ts)
-                count += self.lost.trades
-            self.lost = Lost(first, last, count)
+            self._spill(gone, received_ts)
 
     def take_lost(self) -> Lost | None:
         """What was pushed out since the last call, which is then somebody else's to tell."""
         lost, self.lost = self.lost, None
         return lost
 
+    def spilled(self, symbols: Collection[str]) -> Iterator[tuple[int, TradeColumns]]:
+        """(arrival, trades of these symbols) of what is on disk, oldest first, batch by batch; they stay until `take`.
+
+        To be run to its end and followed by `take` without a pause. Until then others may add trades, which are read,
+        too, if they are spilled, and `symbols` may lose some.
+        """
+        seen: set[Spilled] = set()
+        while unseen := [one for one in self._on_disk() if one not in seen]:
+            for one in unseen:
+                seen.add(one)
+                yield one.received_ts, self._untaken(one, frozenset(symbols))
+
     def take(self, symbols: Collection[str]) -> TradeColumns:
-        """The trades of these symbols, which leave the buffer."""
+        """The trades of these symbols that are in memory; in memory and on disk they are in here no longer."""
         wanted = frozenset(symbols)
         taken: list[TradeColumns] = []
         left: deque[tuple[int, TradeColumns]] = deque()
@@ -80,12 +95,54 @@ class StandbyBuffer:
                 left.append((received_ts, batch))
         self._batches = left
         self._trades = sum(len(batch) for _, batch in left)
+        for one in self._on_disk():
+            one.taken |= wanted
         return concat(taken) if taken else no_trades()
 
     def forget_before(self, event_ts: int) -> None:
         """Drop whole batches that are older than `event_ts`: the owner has them in the log."""
+        spill = self.spill
+        while spill is not None and spill.first is not None and spill.first.last_ts < event_ts:
+            spill.drop_first()
         while self._batches and int(self._batches[0][1].event_ts.max()) < event_ts:
             self._trades -= len(self._batches.popleft()[1])
+
+    def clear(self) -> None:
+        """Forget everything: every symbol that is subscribed to is published."""
+        self._batches.clear()
+        self._trades = 0
+        if self.spill is not None:
+            self.spill.clear()
+
+    def _on_disk(self) -> tuple[Spilled, ...]:
+        return tuple(self.spill) if self.spill is not None else ()
+
+    def _spill(self, gone: TradeColumns, received_ts: int) -> None:
+        """Put a batch on disk; where there is no room the oldest there go for good."""
+        while self.spill is not None:
+            try:
+                if self.spill.append(gone, received_ts):
+                    return
+            except OSError:
+                self.refused += 1
+                break
+            oldest = self.spill.first
+            if oldest is None:
+                break
+            self._lose(oldest.first_ts, oldest.last_ts, oldest.trades)
+            self.spill.drop_first()
+        self._lose(int(gone.event_ts.min()), int(gone.event_ts.max()), len(gone))
+
+    def _lose(self, first: int, last: int, count: int) -> None:
+        if self.lost is not None:
+            first, last = min(first, self.lost.from_ts), max(last, self.lost.to_ts)
+            count += self.lost.trades
+        self.lost = Lost(first, last, count)
+
+    def _untaken(self, one: Spilled, symbols: frozenset[str]) -> TradeColumns:
+        assert self.spill is not None
+        batch = self.spill.read(one)
+        return batch.take(having(batch, symbols - one.taken))
 
 
 def having(trades: TradeColumns, symbols: frozenset[str]) -> BoolArray:

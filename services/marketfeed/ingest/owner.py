@@ -12,6 +12,7 @@ What to do is decided by `domain/claims.py`; this file does it. Rules of this fi
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -45,6 +46,7 @@ from marketfeed.wire.records import FEED_HEADER, KIND_HEADER, SHARD_HEADER, enco
 _log = get_logger("owner")
 
 _TICK_S = 0.05
+_FORESEE_TICKS = 5
 # Own control records unanswered for this long: we are cut off, and others' silence is ours.
 _DEAF_AFTER_S = 2.0
 # How much of <feed>.control is read at the start: the last Alive of everyone who is of interest is in there.
@@ -111,9 +113,11 @@ class Owner:
 
     async def run(self, tasks: TaskKit) -> None:
         """Do what is due, for ever; take-overs become tasks of `tasks`."""
-        while True:
+        for tick in itertools.count():
             self._listen()
             self.act(tasks)
+            if tick % _FORESEE_TICKS == 0:
+                self._desk.foresee(self._claimant.foreseen(time.monotonic()), tasks)
             await asyncio.sleep(_TICK_S)
 
     async def follow_control(self) -> None:
@@ -196,7 +200,8 @@ class Owner:
         self._cutter.park(symbols)
         self._pipeline.stop_keeping(symbols)  # What was kept stays in the buffer; parked trades go there by themselves.
         self._owned_changed()
-        tasks.spawn(f"take-over-{epoch}", self._desk.take_over(epoch, symbols, action.predecessors, self._live))
+        work = self._desk.take_over(epoch, symbols, action.predecessors, self._live, known=action.known)
+        tasks.spawn(f"take-over-{epoch}", work)
 
     def _live(self, epoch: int, symbols: tuple[str, ...]) -> None:
         """The moment from which trades of these symbols are published as they come."""
@@ -204,6 +209,8 @@ class Owner:
         self._pipeline.stop_keeping(symbols)
         self._owned_changed()
         self._claimant.went_live(epoch, time.monotonic())
+        if self._claimant.settled and not self._claimant.missing():
+            self._buffer.clear()
         _log.info("live", epoch=epoch, symbols=len(symbols))
 
     def _owned_changed(self) -> None:
@@ -260,7 +267,7 @@ class Owner:
 
     def _forget_what_is_logged(self, body: ControlBody) -> None:
         """As a standby keep what is newer than the owners' logged watermark less the time that is read back."""
-        if not isinstance(body, Alive) or body.instance == self._claimant.instance or self._claimant.held():
+        if not isinstance(body, Alive) or body.instance == self._claimant.instance or not self._claimant.settled:
             return
         if logged_until := self._claimant.logged_until():
             self._buffer.forget_before(logged_until - READ_BACK_NS)

@@ -1,9 +1,13 @@
-"""Reads back what the log counts already, for the reconciliation of a take-over."""
+"""Reads back what the log counts already, for the reconciliation of a take-over.
+
+A take-over that is foreseen (an owner falls silent, a plan gives a symbol away) is read back for beforehand: then only
+the log's last records are left to be read between the markers and going live.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -38,56 +42,75 @@ class TradesReader(Protocol):
         """Let go."""
 
 
-async def counted_trades(
-    open_reader: Callable[[], TradesReader],
-    markers: Mapping[int, int],
-    since_ts: int,
-    symbols: Collection[str],
-    stamp_from_ts: int,
-) -> TradeColumns:
-    """The trades of `symbols` stamped at or after `stamp_from_ts` that count between `since_ts` and the markers.
+class ReadBack:
+    """The trades of some symbols that count in some partitions, from a time on; read to the end, then up to markers."""
 
-    markers   partition -> offset of our take-over, up to which is read
-    since_ts  our clock (Unix ns) when the buffer began; 60 s of the log before it are read as well, and 60 s more from
-              which the owners are learned
-
-    Waits for Kafka as long as it takes; the caller cancels it.
-    """
-    reader = open_reader()
-    try:
-        begin = await _patiently(lambda: reader.offsets_for_time(since_ts - READ_BACK_NS - LEARN_NS))
-        wanted = {p: begin.get(p, 0) for p, marker in markers.items() if begin.get(p, 0) < marker}
-        if not wanted:
-            return no_trades()
-        await _patiently(lambda: reader.assign(wanted))
-        back = _ReadBack(sorted(symbols), stamp_from_ts, {p: markers[p] for p in wanted})
-        while not back.done(reader.positions):
-            await back.step(reader)
-        return concat(back.found) if back.found else no_trades()
-    finally:
-        await reader.close()
-
-
-class _ReadBack:
-    """One pass over the partitions up to their markers."""
-
-    def __init__(self, symbols: Sequence[str], stamp_from_ts: int, markers: dict[int, int]) -> None:
-        self._names = tuple(symbols)
+    def __init__(
+        self,
+        open_reader: Callable[[], TradesReader],
+        symbols: Collection[str],
+        partitions: Collection[int],
+        since_ts: int,
+    ) -> None:
+        """
+        since_ts  our clock (Unix ns) when the buffer began; 60 s of the log before it are read as well, and 60 s more
+                  from which the owners are learned
+        """
+        names = tuple(sorted(symbols))
+        self.symbols = frozenset(names)
+        self.since_ts = since_ts
+        self._open_reader = open_reader
+        self._reader: TradesReader | None = None
+        self._names = names
         # Ours come first in the table, so an id says by itself whether a symbol is ours.
-        self._table = SymbolTable(self._names)
-        self._stamp_from_ts = stamp_from_ts
-        self._markers = markers
-        self._tape = {partition: PartitionReader(partition, self._table) for partition in markers}
-        self.found: list[TradeColumns] = []
+        self._table = SymbolTable(names)
+        self._tape = {partition: PartitionReader(partition, self._table) for partition in partitions}
+        self._found: list[TradeColumns] = []
+        self._turn = asyncio.Lock()
 
-    def done(self, positions: Mapping[int, int]) -> bool:
-        """Whether every partition has been read up to its marker."""
-        return all(positions[partition] >= marker for partition, marker in self._markers.items())
+    def serves(self, symbols: Collection[str], partitions: Collection[int], since_ts: int) -> bool:
+        """Whether it holds all that such a take-over has to know."""
+        return self.symbols >= set(symbols) and self._tape.keys() >= set(partitions) and self.since_ts <= since_ts
 
-    async def step(self, reader: TradesReader) -> None:
+    async def ahead(self) -> None:
+        """Read on as the log grows, until cancelled, and let go. Waits for Kafka as long as it takes."""
+        try:
+            while True:
+                async with self._turn:
+                    await self._step(await self._opened())
+        finally:
+            await self.close()
+
+    async def up_to(self, markers: Mapping[int, int]) -> TradeColumns:
+        """What counts of these partitions before the markers (partition -> offset of our take-over).
+
+        May be called beside `ahead`, and again with later markers: what was counted after a marker, by whomever, is
+        returned, too. Waits for Kafka as long as it takes; the caller cancels it.
+        """
+        while True:
+            async with self._turn:
+                reader = await self._opened()
+                if all(reader.positions[partition] >= marker for partition, marker in markers.items()):
+                    break
+                await self._step(reader)
+        return concat(self._found) if self._found else no_trades()
+
+    async def close(self) -> None:
+        """Let the reader go."""
+        if self._reader is not None:
+            await self._reader.close()
+
+    async def _opened(self) -> TradesReader:
+        if self._reader is None:
+            reader = self._reader = self._open_reader()
+            begin = await _patiently(lambda: reader.offsets_for_time(self.since_ts - READ_BACK_NS - LEARN_NS))
+            await _patiently(lambda: reader.assign({partition: begin.get(partition, 0) for partition in self._tape}))
+        return self._reader
+
+    async def _step(self, reader: TradesReader) -> None:
         """Read some records."""
         try:
-            records = await reader.poll(2000, 1.0, 0.005)
+            records = await reader.poll(2000, 0.2, 0.005)
         except LogTrimmed as trimmed:
             positions = {**reader.positions, trimmed.partition: trimmed.first}
             self._tape[trimmed.partition].restart(trimmed.first)
@@ -97,16 +120,15 @@ class _ReadBack:
             await asyncio.sleep(_RETRY_S)
             return
         for partition in {record.partition for record in records}:
-            marker = self._markers[partition]
-            mine = [record for record in records if record.partition == partition and record.offset < marker]
+            mine = [record for record in records if record.partition == partition]
             for event in self._tape[partition].read(mine):
                 if isinstance(event, TapeTrades):
                     self._keep(event)
 
     def _keep(self, event: TapeTrades) -> None:
-        mask = (event.symbol_id < len(self._names)) & (event.event_ts >= self._stamp_from_ts)
+        mask = event.symbol_id < len(self._names)
         if mask.any():
-            self.found.append(
+            self._found.append(
                 TradeColumns(
                     self._names,
                     event.symbol_id[mask].astype(np.uint32),

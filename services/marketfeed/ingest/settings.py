@@ -34,7 +34,8 @@ class IngestSettings(Settings):
     )
     memory_mb: float = setting(64.0, "most that waits for Kafka in memory before the spool is used, 10^6 bytes")
     memory_records: int = setting(20_000, "the same in records")
-    buffer_trades: int = setting(2_000_000, "most trades held while this process does not speak for their symbols")
+    buffer_trades: int = setting(2_000_000, "most trades in memory of symbols that this process does not speak for")
+    buffer_mb: float = setting(1024.0, "most that such trades take on disk beyond that, 10^6 bytes")
     flush_interval_ms: float = setting(20.0, "trades are handed to Kafka at least this often")
     flush_kb: float = setting(512.0, "frames of this many 10^3 bytes are handed on without waiting for the interval")
     dedup: str = setting(

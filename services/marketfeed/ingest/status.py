@@ -198,6 +198,7 @@ class Status:
                 "published": totals.published,
                 "unacknowledged": parts.sender.unacknowledged_trades,
                 "buffered": len(parts.buffer),
+                "buffered_on_disk": parts.buffer.spill.trades if parts.buffer.spill else 0,
                 "repeated": parts.pipeline.repeated,
                 "quarantined": parts.quarantine.counts,
                 "dropped": totals.dropped,

@@ -3,7 +3,8 @@
 1. `Takeover(epoch, symbols)` goes to every partition of the symbols, in the order of all else: the marker.
 2. What the log counts up to the markers is read back.
 3. What a previous run left in the spool is published under the new epoch, less what the log holds.
-4. The buffer likewise; what the log holds beyond both stays as credits. Then the symbols are live, in the same step.
+4. The buffer likewise, first what of it is on disk; what the log holds beyond all stays as credits. Then the symbols
+   are live, in the same step.
 
 Whatever fails in between is tried again by the next claim: nothing of the spool is deleted before its trades are in
 the log under the new epoch.
@@ -25,10 +26,11 @@ from marketfeed.ingest import metrics
 from marketfeed.ingest.buffer import StandbyBuffer, having
 from marketfeed.ingest.cutter import Cutter
 from marketfeed.ingest.pipeline import Pipeline
-from marketfeed.ingest.readback import TradesReader, counted_trades
+from marketfeed.ingest.readback import ReadBack, TradesReader
 from marketfeed.ingest.sender import Sender
 from marketfeed.ingest.spool import Spool
 from marketfeed.runtime.logs import get_logger
+from marketfeed.runtime.tasks import TaskKit
 from marketfeed.wire.records import KIND_HEADER, decode_body
 
 _log = get_logger("takeover")
@@ -63,7 +65,11 @@ class TakeoverDesk:
         self._symbols: dict[int, set[str]] = {}
         self._ever_live: set[str] = set()
         self._leftover_turn = asyncio.Lock()
-        self._leftover_on_its_way = 0
+        self._leftover_span: tuple[int, int] | None = None
+        self._on_its_way = 0
+        self._ahead: ReadBack | None = None
+        self._ahead_task: asyncio.Task[None] | None = None
+        self._ahead_of: frozenset[str] = frozenset()
         self.predecessors_watermark = 0
         self.published_from_ts: int | None = None  # oldest stamp of the last buffer published, which may be unlogged
 
@@ -85,10 +91,29 @@ class TakeoverDesk:
                 refused += names
         return refused
 
+    def foresee(self, symbols: frozenset[str], tasks: TaskKit) -> None:
+        """These symbols will probably be taken over soon (none: not any more): read back for them meanwhile."""
+        if (symbols and symbols <= self._ahead_of) or (not symbols and self._symbols):
+            return
+        if self._ahead_task is not None:
+            self._ahead_task.cancel()
+        self._ahead, self._ahead_task, self._ahead_of = None, None, symbols
+        if symbols:
+            self._ahead_task = tasks.spawn("read-ahead", self._look_ahead(symbols))
+
     async def take_over(
-        self, epoch: int, symbols: tuple[str, ...], predecessors: Sequence[Predecessor], went_live: WentLive
+        self,
+        epoch: int,
+        symbols: tuple[str, ...],
+        predecessors: Sequence[Predecessor],
+        went_live: WentLive,
+        *,
+        known: bool = True,
     ) -> None:
-        """From the markers to going live; returns early when all symbols were withdrawn."""
+        """From the markers to going live; returns early when all symbols were withdrawn.
+
+        `known`: whether anybody may have published them before, so that the log has to be read.
+        """
         mine = self._symbols[epoch] = set(symbols)
         began_s = time.monotonic()
         markers: dict[int, int] = {}
@@ -99,60 +124,94 @@ class TakeoverDesk:
             await asyncio.sleep(_WAIT_S)
         # One at a time: the last one deletes the spool of the previous run.
         async with self._leftover_turn:
-            logged = await self._logged(markers, symbols, predecessors)
+            logged = await self._logged(markers, symbols, predecessors) if known or self._spool.has_leftover else None
+            credits = Credits(logged if logged is not None else no_trades(), math.inf)
             if mine and self._spool.has_leftover:
-                logged = await self._publish_leftover(epoch, mine, logged)
-        del self._symbols[epoch]
-        if mine:
-            self._finish(epoch, tuple(sorted(mine)), logged, predecessors, went_live)
-            _log.info("took over", epoch=epoch, symbols=len(mine), took_s=round(time.monotonic() - began_s, 2))
+                await self._publish_leftover(epoch, mine, credits)
+            await self._publish_spilled(epoch, mine, credits)
+            del self._symbols[epoch]
+            if mine:
+                self._finish(epoch, tuple(sorted(mine)), credits.left(), predecessors, went_live)
+                _log.info("took over", epoch=epoch, symbols=len(mine), took_s=round(time.monotonic() - began_s, 2))
+
+    async def _look_ahead(self, symbols: frozenset[str]) -> None:
+        since_ts, _ = await self._window(())
+        self._ahead = ReadBack(self._open_reader, symbols, set(map(self._cutter.partition, symbols)), since_ts)
+        await self._ahead.ahead()
 
     async def _logged(
         self, markers: dict[int, int], symbols: Sequence[str], predecessors: Sequence[Predecessor]
     ) -> TradeColumns:
         """What counts in the log already and could match what we hold or will still receive."""
-        known_before = predecessors or self._ever_live & set(symbols)
-        if not known_before and not self._spool.has_leftover:
-            return no_trades()
+        since_ts, stamp_from_ts = await self._window(predecessors)
+        back = self._ahead
+        if back is not None and back.serves(symbols, markers.keys(), since_ts):
+            logged = await back.up_to(markers)
+        else:
+            back = ReadBack(self._open_reader, symbols, markers.keys(), since_ts)
+            try:
+                logged = await back.up_to(markers)
+            finally:
+                await back.close()
+        return logged.take(having(logged, frozenset(symbols)) & (logged.event_ts >= stamp_from_ts))
+
+    async def _window(self, predecessors: Sequence[Predecessor]) -> tuple[int, int]:
+        """Since when (our clock, Unix ns) we hold anything, and from which stamp on the log can match it."""
         since_ts = self._buffer.since_ts or time.time_ns()
         lateness_ns = max([_LATENESS_MIN_NS, *(p.lateness_ns for p in predecessors)])
         # Stamps may lag our clock by more than any lateness: a delayed feed, or a vendor's clock that is slow.
         stamp_from_ts = min(since_ts, self._buffer.oldest_stamp or since_ts) - lateness_ns
-        for record in self._leftover_records():
-            since_ts = min(since_ts, record.received_ts)
-            stamp_from_ts = min(stamp_from_ts, int(record.trades.event_ts.min()))
-            await asyncio.sleep(0)  # A spool may hold a gigabyte, and signs of life are due meanwhile.
-        return await counted_trades(self._open_reader, markers, since_ts, symbols, stamp_from_ts)
+        if not self._spool.has_leftover:
+            return since_ts, stamp_from_ts
+        if self._leftover_span is None:
+            received_ts, stamp_ts = since_ts, stamp_from_ts
+            for record in self._leftover_records():
+                received_ts = min(received_ts, record.received_ts)
+                stamp_ts = min(stamp_ts, int(record.trades.event_ts.min()))
+                await asyncio.sleep(0)  # A spool may hold a gigabyte, and signs of life are due meanwhile.
+            self._leftover_span = received_ts, stamp_ts
+        return min(since_ts, self._leftover_span[0]), min(stamp_from_ts, self._leftover_span[1])
 
-    async def _publish_leftover(self, epoch: int, mine: set[str], logged: TradeColumns) -> TradeColumns:
-        """Publish a previous run's spool, record by record; what the log holds beyond it is returned.
+    async def _publish_leftover(self, epoch: int, mine: set[str], credits: Credits) -> None:
+        """Publish a previous run's spool, record by record, less what the log holds.
 
         It is kept while it holds trades of symbols that are still to be taken over.
         """
         published = foreign = 0
         to_come = self._pipeline.followed - self._ever_live - mine
         keep = False
-        credits = Credits(logged, math.inf)
         for record in self._leftover_records():
             mask = having(record.trades, frozenset(mine))
             foreign += len(mask) - int(mask.sum())
             keep = keep or not to_come.isdisjoint(record.trades.symbols)
-            if not mask.any():
-                continue
-            beyond = credits.spend(record.trades.take(mask), 0.0)
-            for partition, cut in self._cutter.cut_as(beyond, epoch, record.received_ts) if len(beyond) else ():
-                while not self._sender.has_room:  # noqa: ASYNC110 (as above)
-                    await asyncio.sleep(_WAIT_S)
-                self._leftover_on_its_way += 1
-                self._sender.send_trades(partition, cut, None, self._leftover_logged)
-                published += len(cut.trades)
+            if mask.any():
+                published += await self._publish(record.trades.take(mask), epoch, record.received_ts, credits)
             await asyncio.sleep(0)
         _log.info("spool of the previous run published", trades=published, not_ours=foreign, kept=keep)
-        while self._leftover_on_its_way > 0:  # noqa: ASYNC110 (as above)
+        while self._on_its_way > 0:  # noqa: ASYNC110 (acknowledgements are served by the pump)
             await asyncio.sleep(_WAIT_S)
         if not keep:
             self._spool.discard_leftover()
-        return credits.left()
+
+    async def _publish_spilled(self, epoch: int, mine: set[str], credits: Credits) -> None:
+        """Publish what of the buffer is on disk, less what the log holds; nothing of it is given up before the end."""
+        published = 0
+        for received_ts, batch in self._buffer.spilled(mine):
+            if len(batch):
+                published += await self._publish(batch, epoch, received_ts, credits)
+            await asyncio.sleep(0)
+        if published:
+            _log.info("buffer on disk published", trades=published)
+
+    async def _publish(self, trades: TradeColumns, epoch: int, received_ts: int, credits: Credits) -> int:
+        """Send what the log lacks as there is room; returns how many trades that were."""
+        beyond = credits.spend(trades, 0.0)
+        for partition, cut in self._cutter.cut_as(beyond, epoch, received_ts) if len(beyond) else ():
+            while not self._sender.has_room:  # noqa: ASYNC110 (acknowledgements are served by the pump)
+                await asyncio.sleep(_WAIT_S)
+            self._on_its_way += 1
+            self._sender.send_trades(partition, cut, None, self._logged_one)
+        return len(beyond)
 
     def _finish(
         self,
@@ -165,6 +224,7 @@ class TakeoverDesk:
         """One step, without a pause: buffer out, credits kept, live, gaps owed."""
         pipeline = self._pipeline
         pipeline.flush()
+        whole_from = pipeline.whole_from(symbols)
         beyond, credits = difference(self._buffer.take(symbols), logged)
         if len(beyond):
             pipeline.publish(beyond, epoch, pipeline.received_ts)
@@ -181,7 +241,6 @@ class TakeoverDesk:
             pipeline.owe_gap(symbols, lost.from_ts, 0, "dropped", lost.to_ts, lost.trades)
         pipeline.forget_holes(symbol for one in predecessors for symbol in one.symbols)
         pipeline.say_holes(symbols)
-        whole_from = pipeline.whole_from(symbols)
         for one in predecessors:
             unheard = {s for s in one.symbols if s not in whole_from or whole_from[s] > one.watermark}
             reason = "restart" if one.shard == self._shard else "handover"
@@ -197,8 +256,8 @@ class TakeoverDesk:
             if isinstance(body, TradesRecord):
                 yield body
 
-    def _leftover_logged(self, _: int) -> None:
-        self._leftover_on_its_way -= 1
+    def _logged_one(self, _: int) -> None:
+        self._on_its_way -= 1
 
 
 def _noting(markers: dict[int, int] | None, partition: int) -> Callable[[int], None] | None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 
 from marketfeed.domain.trades import TradeColumns
 from marketfeed.ingest.buffer import Lost, StandbyBuffer, having
+from marketfeed.ingest.spill import Spill
 
 
 def batch(stamps: list[int], symbols: list[int]) -> TradeColumns:
@@ -64,3 +68,64 @@ def test_it_knows_its_oldest_arrival_and_stamp() -> None:
 def test_which_trades_are_of_some_symbols() -> None:
     """A mask over trades from names."""
     assert having(batch([1, 2, 3], [0, 1, 0]), frozenset({"B"})).tolist() == [False, True, False]
+
+
+def on_disk(buffer: StandbyBuffer, symbols: set[str]) -> list[int]:
+    return [stamp for _, part in buffer.spilled(symbols) for stamp in part.event_ts.tolist()]
+
+
+def test_what_has_no_room_in_memory_goes_to_disk(tmp_path: Path) -> None:
+    """Oldest first; there it can be read again and again until it is taken, and forgotten like the rest."""
+    buffer = StandbyBuffer(4, Spill(tmp_path / "standby", 10**6, segment_bytes=400))
+    for first in range(10, 60, 10):
+        buffer.add(batch([first, first + 1], [0, 1]), first)
+    assert (len(buffer), buffer.since_ts, buffer.oldest_stamp) == (10, 10, 10)
+    wanted = {"A", "B"}
+    reading = buffer.spilled(wanted)
+    assert next(reading)[1].event_ts.tolist() == [10, 11]
+    buffer.add(batch([60, 61], [0, 1]), 60)  # pushes another batch out, which is read, too
+    wanted.discard("A")
+    assert [part.event_ts.tolist() for _, part in reading] == [[21], [31], [41]]
+    assert on_disk(buffer, {"A"}) == [10, 20, 30, 40]
+    assert buffer.take({"B"}).event_ts.tolist() == [51, 61]
+    assert on_disk(buffer, {"A", "B"}) == [10, 20, 30, 40]
+    buffer.forget_before(30)
+    assert on_disk(buffer, {"A", "B"}) == [30, 40]
+    assert buffer.lost is None
+    buffer.clear()
+    assert len(buffer) == len(list((tmp_path / "standby").iterdir())) == 0
+
+
+def test_beyond_memory_and_disk_the_oldest_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is on disk goes before what is in memory; a disk that refuses costs only what it refused."""
+    buffer = StandbyBuffer(2, Spill(tmp_path, 400, segment_bytes=200))
+    for first in range(10, 70, 10):
+        buffer.add(batch([first, first + 1], [0, 1]), first)
+    assert buffer.lost is not None
+    lost = buffer.take_lost()
+    assert lost is not None
+    assert (lost.from_ts, lost.trades + len(buffer)) == (10, 12)
+    assert on_disk(buffer, {"A"})[0] == lost.to_ts + 9
+    before = len(buffer)
+
+    def refuse(*_: object) -> int:
+        raise OSError
+
+    monkeypatch.setattr("os.pwrite", refuse)
+    buffer.forget_before(50)
+    buffer.add(batch([70, 71], [0, 1]), 70)
+    assert buffer.take_lost() == Lost(60, 61, 2)
+    assert (buffer.refused, before) == (1, before)
+
+
+def test_a_new_start_finds_nothing_on_disk(tmp_path: Path) -> None:
+    """What another run spilled was for its own connection."""
+    spill = Spill(tmp_path, 10**6)
+    spill.append(batch([1], [0]), 1)
+    assert list(tmp_path.iterdir())
+    assert not Spill(tmp_path, 10**6)
+    assert not list(tmp_path.iterdir())
+    dropped = spill.first
+    assert dropped is not None
+    spill.drop_first()
+    assert (len(spill.read(dropped)), spill.bytes, spill.trades) == (0, 0, 0)

@@ -31,9 +31,10 @@ from marketfeed.ingest.cutter import Cutter
 from marketfeed.ingest.owner import Owner
 from marketfeed.ingest.pipeline import Pipeline, PipelineOptions
 from marketfeed.ingest.quarantine import Quarantine
-from marketfeed.ingest.readback import counted_trades
+from marketfeed.ingest.readback import ReadBack
 from marketfeed.ingest.sender import Bounds, Sender
 from marketfeed.ingest.settings import IngestSettings
+from marketfeed.ingest.spill import Spill
 from marketfeed.ingest.spool import Spool
 from marketfeed.ingest.status import Parts, Status, symbols_hash
 from marketfeed.ingest.takeover import TakeoverDesk
@@ -48,20 +49,22 @@ SYMBOLS = ("A", "B", "C", "D")
 class Member:
     """One ingest process without its sockets."""
 
-    def __init__(self, broker: Any, folder: Path, name: str, shard: str = "0/1", records: int = 1000) -> None:
+    def __init__(
+        self, broker: Any, folder: Path, name: str, shard: str = "0/1", records: int = 1000, memory: int = 100_000
+    ) -> None:
         self.broker = broker
         self.folder = folder
         self.spool = Spool(folder, 10**6, fsync="never")
         self.sender = Sender(broker.producer, "f.trades", self.spool, Bounds(records, 10**6), "f", shard)
         table = SymbolTable()
         self.cutter = Cutter(table, PARTITIONS)
-        self.buffer = StandbyBuffer(100_000)
+        self.buffer = StandbyBuffer(memory, Spill(folder / "standby", 10**7, segment_bytes=2000))
         quarantine = Quarantine(10)
         options = PipelineOptions(flush_interval_s=0.005, flush_bytes=100_000, dedup=True)
         self.pipeline = Pipeline(table, self.cutter, self.sender, self.buffer, quarantine, options)
         self.pipeline.follow(SYMBOLS)
         self.claimant = Claimant(shard, name, SYMBOLS)
-        desk = TakeoverDesk(
+        desk = self.desk = TakeoverDesk(
             self.cutter, self.sender, self.pipeline, self.buffer, self.spool, lambda: broker.reader("f.trades"), shard
         )
         control = broker.reader("f.control")
@@ -213,11 +216,14 @@ async def test_a_take_over_without_room_for_its_marker_waits_for_it(
     assert counted(broker) == (feed.sent, [])
 
 
-async def test_a_hot_standby_takes_over_without_gap_or_double(new_broker: Callable[[], Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("memory", [100_000, 50], ids=["in memory", "mostly on disk"])
+async def test_a_hot_standby_takes_over_without_gap_or_double(
+    new_broker: Callable[[], Any], tmp_path: Path, memory: int
+) -> None:
     """Both receive everything; the owner dies at some moment; the standby publishes what was not logged."""
     broker, feed = new_broker(), Feed()
     async with asyncio.TaskGroup() as group:
-        standby = Member(broker, tmp_path / "b", "standby")
+        standby = Member(broker, tmp_path / "b", "standby", memory=memory)
         owner = Member(broker, tmp_path / "a", "owner").start(group)
         await owner.live()
         standby.start(group)
@@ -228,8 +234,11 @@ async def test_a_hot_standby_takes_over_without_gap_or_double(new_broker: Callab
         for _ in range(20):
             feed.send(standby)
             await asyncio.sleep(0.01)
-        assert standby.claimant.phase == "standby"
+        assert standby.claimant.phase in ("standby", "waiting")
+        assert (len(standby.buffer.spill or ()) > 30) == (memory == 50)
         await standby.live()
+        assert len(standby.buffer) == 0
+        assert not list((tmp_path / "b" / "standby").glob("*.spill"))
         feed.send(standby)
         await until(lambda: len(counted(broker)[0]) >= len(feed.sent))
         await standby.die()
@@ -396,8 +405,50 @@ async def test_reading_back_counts_by_the_readers_rule_up_to_the_markers(new_bro
     append(trades(3, 4, name, 400))  # a zombie
     append(trades(5, 0, name, 500))
     marker = append(Takeover(9, (name,)))
-    append(trades(9, 0, name, 600))
-    found = await counted_trades(lambda: broker.reader("f.trades"), {0: marker}, 0, [name], 200)
+    append(trades(5, 1, name, 600))  # came too late
+    back = ReadBack(lambda: broker.reader("f.trades"), [name], [0], 0)
+    found = await back.up_to({0: marker})
     assert found.symbols == (name,)
-    assert found.event_ts.tolist() == [200, 300, 500]
-    assert len(await counted_trades(lambda: broker.reader("f.trades"), {0: 0}, 0, [name], 0)) == 0
+    assert found.event_ts.tolist() == [100, 200, 300, 500]
+    append(trades(9, 0, name, 700))
+    assert (await back.up_to({0: marker + 3})).event_ts.tolist() == [100, 200, 300, 500, 700]
+    assert back.serves([name], [0], 5)
+    assert not back.serves([name, "other"], [0], 5)
+    assert not back.serves([name], [0, 1], 5)
+    assert not back.serves([name], [0], -1)
+    await back.close()
+
+
+async def test_what_was_read_ahead_is_read_on_up_to_the_markers(
+    new_broker: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A silent owner's log is read before its time is up, by one reader; when it speaks again that is let go."""
+    monkeypatch.setattr(claims, "SUSPECT_S", 0.15)
+    broker, feed, opened = new_broker(), Feed(), 0
+    async with asyncio.TaskGroup() as group:
+        owner = Member(broker, tmp_path / "a", "owner").start(group)
+        await owner.live()
+        standby = Member(broker, tmp_path / "b", "standby")
+        open_reader = standby.desk._open_reader
+
+        def counting() -> Any:
+            nonlocal opened
+            opened += 1
+            return open_reader()
+
+        monkeypatch.setattr(standby.desk, "_open_reader", counting)
+        standby.start(group)
+        for _ in range(40):
+            feed.send(owner, standby)
+            await asyncio.sleep(0.01)
+        assert standby.desk._ahead_task is None
+        await owner.die()
+        await until(lambda: standby.desk._ahead is not None)
+        assert standby.claimant.phase == "standby"
+        feed.send(standby)
+        await standby.live()
+        assert opened == 1
+        await until(lambda: standby.desk._ahead_task is None)
+        await until(lambda: len(counted(broker)[0]) >= len(feed.sent))
+        await standby.die()
+    assert counted(broker) == (feed.sent, [])
