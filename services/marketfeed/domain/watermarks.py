@@ -142,6 +142,11 @@ class WholeSince:
                 group.symbols.clear()
         self._settling = [group for group in self._settling if group.symbols]
 
+    def due(self, symbols: Iterable[str]) -> dict[str, int]:
+        """Of those of these symbols that are not whole yet: when (our clock, ns) their subscription is in force."""
+        asked = frozenset(symbols)
+        return {symbol: group.due_ts for group in self._settling for symbol in group.symbols & asked}
+
     def since(self, symbols: Iterable[str]) -> dict[str, int]:
         """The stamps of those of these symbols that are whole by now."""
         return {symbol: stamp for symbol in symbols if (stamp := self._whole.get(symbol)) is not None}

@@ -152,7 +152,7 @@ class Ingest:
                 self.owner.trouble = str(error)
                 await asyncio.sleep(_KAFKA_RETRY_S)
         async with TaskKit("owner") as tasks:
-            tasks.spawn("control", self.owner.follow_control())
+            tasks.spawn("control", self.owner.follow_control(tasks))
             await self.owner.run(tasks)
 
     async def _sync(self) -> None:

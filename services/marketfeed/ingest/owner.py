@@ -120,8 +120,11 @@ class Owner:
                 self._desk.foresee(self._claimant.foreseen(time.monotonic()), tasks)
             await asyncio.sleep(_TICK_S)
 
-    async def follow_control(self) -> None:
-        """Read `<feed>.control` for ever and tell the claimant."""
+    async def follow_control(self, tasks: TaskKit) -> None:
+        """Read `<feed>.control` for ever, tell the claimant and do what it says to that.
+
+        Without a pause in between: a take-over must not go live after a higher claim has been read.
+        """
         await self._assign()
         while True:
             try:
@@ -138,6 +141,7 @@ class Owner:
                 if isinstance(record.body, ControlBody):
                     self._claimant.see(record.offset, record.body, now_s)
                     self._forget_what_is_logged(record.body)
+            self.act(tasks)
             self.trouble = ""
 
     async def leave(self, timeout_s: float) -> None:

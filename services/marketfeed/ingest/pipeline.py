@@ -150,6 +150,19 @@ class Pipeline:
         """
         return self._heard_whole.since(symbols)
 
+    def heard_from(self, symbols: Iterable[str]) -> dict[int | None, set[str]]:
+        """The symbols by the stamp at which what we hold of them begins, None where the connection has to tell yet."""
+        names = set(symbols)
+        begins: dict[str, int] = {**self._heard_whole.since(names)}
+        if self._opened_ts is not None:
+            # What was subscribed to with the connection is heard from its first stamp on.
+            first_ts = self._opened_ts + SUBSCRIBED_AFTER_NS
+            begins |= {symbol: due_ts for symbol, due_ts in self._heard_whole.due(names).items() if due_ts > first_ts}
+        found: dict[int | None, set[str]] = {}
+        for symbol in names:
+            found.setdefault(begins.get(symbol), set()).add(symbol)
+        return found
+
     # The feed's listener
 
     def on_open(self) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 
 from marketfeed.domain.claim_actions import Predecessor
 from marketfeed.domain.errors import MalformedRecord
@@ -101,7 +101,7 @@ class TakeoverDesk:
         if symbols:
             self._ahead_task = tasks.spawn("read-ahead", self._look_ahead(symbols))
 
-    async def take_over(
+    def take_over(
         self,
         epoch: int,
         symbols: tuple[str, ...],
@@ -109,12 +109,23 @@ class TakeoverDesk:
         went_live: WentLive,
         *,
         known: bool = True,
-    ) -> None:
-        """From the markers to going live; returns early when all symbols were withdrawn.
+    ) -> Coroutine[None, None, None]:
+        """From the markers to going live; returns early when all symbols were withdrawn, which they may be at once.
 
         `known`: whether anybody may have published them before, so that the log has to be read.
         """
         mine = self._symbols[epoch] = set(symbols)
+        return self._carry_out(epoch, symbols, mine, predecessors, went_live, known)
+
+    async def _carry_out(
+        self,
+        epoch: int,
+        symbols: tuple[str, ...],
+        mine: set[str],
+        predecessors: Sequence[Predecessor],
+        went_live: WentLive,
+        known: bool,
+    ) -> None:
         began_s = time.monotonic()
         markers: dict[int, int] = {}
         partitions = set(map(self._cutter.partition, symbols))
@@ -124,8 +135,10 @@ class TakeoverDesk:
             await asyncio.sleep(_WAIT_S)
         # One at a time: the last one deletes the spool of the previous run.
         async with self._leftover_turn:
-            logged = await self._logged(markers, symbols, predecessors) if known or self._spool.has_leftover else None
-            credits = Credits(logged if logged is not None else no_trades(), math.inf)
+            logged = no_trades()
+            if mine and (known or self._spool.has_leftover):
+                logged = await self._logged(markers, symbols, predecessors)
+            credits = Credits(logged, math.inf)
             if mine and self._spool.has_leftover:
                 await self._publish_leftover(epoch, mine, credits)
             await self._publish_spilled(epoch, mine, credits)
@@ -224,7 +237,7 @@ class TakeoverDesk:
         """One step, without a pause: buffer out, credits kept, live, gaps owed."""
         pipeline = self._pipeline
         pipeline.flush()
-        whole_from = pipeline.whole_from(symbols)
+        heard_from = pipeline.heard_from(symbols)
         beyond, credits = difference(self._buffer.take(symbols), logged)
         if len(beyond):
             pipeline.publish(beyond, epoch, pipeline.received_ts)
@@ -242,9 +255,10 @@ class TakeoverDesk:
         pipeline.forget_holes(symbol for one in predecessors for symbol in one.symbols)
         pipeline.say_holes(symbols)
         for one in predecessors:
-            unheard = {s for s in one.symbols if s not in whole_from or whole_from[s] > one.watermark}
             reason = "restart" if one.shard == self._shard else "handover"
-            pipeline.owe_gap(unheard & set(symbols), one.watermark, one.lateness_ns, reason)
+            for begins_ts, names in heard_from.items():
+                if begins_ts is None or begins_ts > one.watermark:
+                    pipeline.owe_gap(names & set(one.symbols), one.watermark, one.lateness_ns, reason, begins_ts)
 
     def _leftover_records(self) -> Iterable[TradesRecord]:
         for spooled in self._spool.leftover():

@@ -90,6 +90,7 @@ def test_a_symbol_is_whole_from_the_first_progress_after_its_subscription_was_in
     whole.unsubscribed(["B"])
     whole.reached(T0 + 2, 112)
     assert whole.since(["A", "B", "C"]) == {"A": T0 + 2}
+    assert whole.due(["A", "B", "C"]) == {"C": 121}
     whole.reached(T0 + 2, 200)
     whole.reached(T0 + 3, 201)
     assert whole.since(["A", "C"]) == {"A": T0 + 2, "C": T0 + 3}

@@ -84,7 +84,7 @@ class Member:
     async def run(self) -> None:
         async with TaskKit("member") as tasks:
             tasks.spawn("flush", self.pipeline.run())
-            tasks.spawn("control", self.owner.follow_control())
+            tasks.spawn("control", self.owner.follow_control(tasks))
             await self.owner.run(tasks)
 
     def start(self, group: asyncio.TaskGroup) -> Member:

@@ -1,0 +1,188 @@
+"""Seeded histories of whole ingest processes: every trade counts exactly once, or lies inside a gap that says so.
+
+HISTORIES=1000 runs that many of each kind, HISTORY_SEED=n one; a failing history names its command. All of it is in
+virtual time (`world.py`), so a minute of a history costs a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.unit.ingest.world import PARTITIONS, SYMBOLS, Process, World, partitions_used, records_of, virtual_time
+
+from marketfeed.domain.errors import Unavailable
+from marketfeed.domain.log import Claim
+
+ONE_SEED = os.environ.get("HISTORY_SEED")
+SEEDS = [int(ONE_SEED)] if ONE_SEED else list(range(int(os.environ.get("HISTORIES", "4"))))
+SHARDS = ("0", "1", "2")
+# Long enough for silence, a take-over, and a symbol that two revisions of the plan fought over.
+QUIET_END_S = 85.0
+# A process is whole again so long after it was disturbed, if Kafka takes what it sends.
+RECOVERED_S = 12.0
+
+
+class History:
+    """Faults in a world, until they end and everything comes to rest."""
+
+    def __init__(self, world: World, members: int, shards: int) -> None:
+        self.world = world
+        self.rng = world.rng
+        self.members = members
+        self.shards = SHARDS[:shards]
+        self.disturbed_s: dict[str, float] = {}  # by shard: when one of its processes was last disturbed
+        self.happened: Counter[str] = Counter()
+        self.owners: dict[str, list[str]] = {}
+        self.publishers: dict[str, int] = {}
+        world.replan({symbol: self.rng.choice(self.shards) for symbol in SYMBOLS})
+        for shard in self.shards:
+            for member in range(members):
+                world.start(shard, member)
+        world.run(self.rng.uniform(3, 6))
+
+    def go(self) -> None:
+        for _ in range(self.rng.randint(200, 450)):
+            self.world.step()
+            if self.rng.random() < 0.03:
+                self.fault()
+            if self.rng.random() < 0.15:
+                self.restart()
+        self.rest()
+
+    def rest(self) -> None:
+        """No more faults: whoever is missing comes back, plans are followed, what is owed is paid."""
+        for shard in self.shards:
+            while self.missing_members(shard):
+                self.restart(shard)
+        self.world.run(QUIET_END_S)
+
+    def missing_members(self, shard: str) -> list[int]:
+        running = {p.member for p in self.world.processes if p.shard == shard}
+        return [member for member in range(self.members) if member not in running]
+
+    def restart(self, shard: str | None = None) -> None:
+        shard = shard or self.rng.choice(self.shards)
+        if missing := self.missing_members(shard):
+            self.world.start(shard, missing[0])
+            self.disturbed_s[shard] = self.world.clock.now_s
+
+    def fault(self) -> None:
+        kinds: list[Callable[[Process], None]] = [
+            self.kill, self.kill, self.stand_still, self.disconnect, self.fail_over, self.kafka_away,
+            self.move, self.move, self.kill_candidate,
+        ]  # fmt: skip
+        kind = self.rng.choice(kinds)
+        if self.world.processes:
+            kind(self.rng.choice(self.world.processes))
+
+    def may_disturb(self, process: Process) -> bool:
+        """With hot standbys: only while the other one is there and has recovered; what it has not heard nobody has."""
+        if self.members > 1:
+            quiet_s = self.world.clock.now_s - self.disturbed_s.get(process.shard, 0.0)
+            if quiet_s < RECOVERED_S or self.missing_members(process.shard):
+                return False
+        self.disturbed_s[process.shard] = self.world.clock.now_s
+        return True
+
+    def kill(self, process: Process) -> None:
+        if self.may_disturb(process):
+            self.world.kill(process)
+            self.happened["kill"] += 1
+
+    def kill_candidate(self, _: Process) -> None:
+        """One that is between its claim and going live, if there is one."""
+        for process in self.world.processes:
+            if process.claimant.phase in ("claiming", "preparing"):
+                if self.may_disturb(process):
+                    self.world.kill(process)
+                    self.happened["candidate killed"] += 1
+                return
+
+    def stand_still(self, process: Process) -> None:
+        """For up to twelve seconds, and then on as before: a zombie, for what it knows."""
+        if self.may_disturb(process):
+            process.still_until_s = self.world.clock.now_s + self.rng.uniform(0.5, 12)
+            self.disturbed_s[process.shard] = process.still_until_s
+            self.happened["still"] += 1
+
+    def disconnect(self, process: Process) -> None:
+        """Of a live process that is a gap of its own, whatever its standby holds; so with standbys only theirs."""
+        if not (self.members > 1 and process.cutter.owned) and self.may_disturb(process):
+            until_s = self.world.clock.now_s + self.rng.uniform(0.1, 4)
+            process.disconnect(until_s)
+            self.disturbed_s[process.shard] = until_s
+            self.happened["disconnect"] += 1
+
+    def fail_over(self, process: Process) -> None:
+        process.sender.producer.failure = Unavailable("Kafka", "here", "fatal")
+        self.happened["fail over"] += 1
+
+    def kafka_away(self, _: Process) -> None:
+        now_s = self.world.clock.now_s
+        self.world.broker_away_until_s = now_s + self.rng.uniform(0.2, 4)
+        for shard in self.shards:  # a watermark that stands still proves nothing: standbys recover later
+            self.disturbed_s[shard] = max(self.disturbed_s.get(shard, 0.0), self.world.broker_away_until_s)
+        self.happened["kafka away"] += 1
+
+    def move(self, _: Process) -> None:
+        """A new plan, also while the last one is still being carried out."""
+        plan = dict(self.world.plan)
+        for symbol in self.rng.sample(SYMBOLS, self.rng.randint(1, 3)):
+            plan[symbol] = self.rng.choice(self.shards)
+        self.world.replan(plan)
+        self.happened["move"] += 1
+
+    def check(self, again: str) -> None:
+        trades, gaps = self.world.counted()
+        double = trades - self.world.emitted
+        assert not double, f"counted too often: {dict(double)}; {again}"
+        lost = self.world.emitted - trades
+        if self.members == 1:
+            lost -= self.world.excused(lost, gaps)
+        assert not lost, f"lost: {dict(lost)}; {[(g.symbols, g.reason, g.from_ts, g.to_ts) for g in gaps]}; {again}"
+        for symbol, shards in self.owners.items():
+            assert shards == [self.world.plan[symbol]], f"{symbol} is published by {shards}; {again}"
+            assert self.publishers[symbol] == 1, f"{symbol} is published by several; {again}"
+
+
+def history(seed: int, folder: Path, kind: str) -> History:
+    members, shards, limit = {"standbys": (2, 2, 0), "restarts": (1, 3, 0), "full": (1, 3, 3)}[kind]
+    with virtual_time() as clock:
+        world = World(seed, clock, folder / f"{kind}-{seed}", limit)
+        made = History(world, members, shards)
+        made.go()
+        world.closed = True
+        world.run(3)
+        made.owners = world.owners()
+        made.publishers = {symbol: world.publishers(symbol) for symbol in SYMBOLS}
+        world.stop()
+    return made
+
+
+@pytest.mark.timeout(24 * 3600)
+@pytest.mark.parametrize("kind", ["standbys", "restarts", "full"])
+def test_every_trade_counts_once_or_lies_in_a_gap(kind: str, tmp_path: Path) -> None:
+    """With hot standbys always once; without, what a kill took lies in a gap, or what waited for room on a full key."""
+    happened: Counter[str] = Counter()
+    for seed in SEEDS:
+        made = history(seed, tmp_path, kind)
+        made.check(f"HISTORY_SEED={seed} pytest tests/unit/ingest/test_histories.py -k {kind}")
+        happened += made.happened
+        assert records_of(made.world) > 50
+    print(f"\n{len(SEEDS)} histories of {kind}: {dict(happened)}")
+
+
+def test_a_seed_makes_one_history(tmp_path: Path) -> None:
+    """So that a failure can be looked at again and again; and both partitions are used."""
+    logs = []
+    for run in range(2):
+        made = history(3, tmp_path / str(run), "restarts")
+        logs.append([(r.offset, r.append_ts, type(r.body)) for p in range(PARTITIONS)
+                     for r in made.world.log["f.trades", p]])  # fmt: skip
+        assert any(isinstance(r.body, Claim) for r in made.world.log["f.control", 0])
+    assert logs[0] == logs[1]
+    assert partitions_used() == {0, 1}
