@@ -16,6 +16,8 @@ Rules
   within `DISPLACED_S` and the plan has had no new revision since. From a live owner of the same shard, which is our
   hot standby or we are its, nothing is ever taken.
 - Of the processes of one shard the eldest live one claims what the plan adds; the others leave it `DEFER_S` to do so.
+  What the plan takes away they stand by for until its new owner is live (`_lingering`), and if it falls silent before,
+  that new owner leaves it to them for `MATE_S` more, unless it has heard everything itself.
 - An own claim becomes an epoch when it is read back: `TakeOver` is due, then `Preparing` every second until
   `went_live`; from then on `Alive`, repeated take-overs and watermarks.
 - A candidate that sees a higher claim over its symbols withdraws from them. A live owner goes on publishing and keeps
@@ -49,7 +51,7 @@ from marketfeed.domain.claim_actions import (
     Withdraw,
     Yield,
 )
-from marketfeed.domain.heard import Heard
+from marketfeed.domain.heard import QUIET_S, Heard
 from marketfeed.domain.log import Claim, ControlBody, Preparing
 
 ALIVE_EVERY_S = 1.0
@@ -66,6 +68,7 @@ DISPLACED_S = 60.0
 PATIENCE_S = 90.0
 # The plan's file may reach one process of a shard a minute and a half after another, and it may have to be patient.
 DEFER_S = 120.0
+MATE_S = 2.0
 # A live owner says so every second; who is silent for longer will probably have to be succeeded.
 SUSPECT_S = 1.5
 # `due` is called ten times a second; a longer pause means that this process stood still and heard nothing.
@@ -97,6 +100,7 @@ class Claimant:
         self._displaced: dict[str, float] = {}  # until when (monotonic seconds) the taker is left alone
         self._missing_s: dict[str, float] = {}  # since when a wanted symbol is not held
         self._whole_from: Mapping[str, int] = {}
+        self._lingering: set[str] = set()
         self._giving_up: set[str] = set()
         self._claiming: tuple[set[str], bool] | None = None  # symbols, reconcile
         self._actions: list[Action] = []
@@ -140,7 +144,7 @@ class Claimant:
     def followed(self) -> frozenset[str]:
         """The symbols to be subscribed to: those held, and as many of those wanted as the connection can carry."""
         held = self.held()
-        wanted = self._wanted - held
+        wanted = (self._wanted | self._lingering) - held
         if self._limit:
             wanted = set(sorted(wanted)[: max(0, self._limit - len(held))])
         return frozenset(held | wanted)
@@ -181,7 +185,8 @@ class Claimant:
         owner is live, unless the connection has no room for both them and what is wanted. What another shard took from
         us under the last revision may be claimed again.
         """
-        self._wanted = set(symbols)
+        before, self._wanted = self._wanted | self._lingering, set(symbols)
+        self._lingering = self._mates_cover(before - self._wanted - set(nobodys))
         self._displaced.clear()
         dropped = self.held() & set(nobodys) - self._wanted
         if dropped:
@@ -256,7 +261,8 @@ class Claimant:
     def _mates_cover(self, symbols: set[str]) -> set[str]:
         """Those of the symbols that a live process of our shard speaks for."""
         covers = self._heard.covers(symbols, self._last_due_s or 0.0)
-        return set().union(*(covered for epoch, covered in covers if epoch.live and epoch.shard == self.shard))
+        mates: set[str] = set()
+        return mates.union(*(covered for epoch, covered in covers if epoch.live and epoch.shard == self.shard))
 
     def _succeeded_by(self, epoch: int, now_s: float) -> None:
         """A challenger is live: what it claimed of ours is its."""
@@ -269,11 +275,19 @@ class Claimant:
     def _claimable(self, symbols: set[str], now_s: float) -> set[str]:
         """Those of the symbols that may be claimed now: not covered, or another shard's that we can succeed."""
         free = symbols - self._deferred(symbols, now_s)
-        for epoch, covered in self._heard.covers(free, now_s):
+        for epoch, covered in self._heard.covers(free, now_s, QUIET_S + MATE_S):
             if epoch.live and epoch.shard != self.shard:
                 covered = {s for s in covered if not self._may_succeed(s, epoch.watermark, now_s)}
+            elif not epoch.fresh(now_s):
+                continue
             free -= covered
         return free
+
+    def _linger(self, now_s: float) -> None:
+        """Stand by for what the plan has taken from our shard until another shard's process is live for it."""
+        for epoch, covered in self._heard.covers(self._lingering, now_s):
+            if epoch.live and epoch.shard != self.shard:
+                self._lingering -= covered
 
     def _may_succeed(self, symbol: str, watermark: int, now_s: float) -> bool:
         """Whether a live owner of another shard that has logged up to `watermark` may be succeeded without loss."""
@@ -295,6 +309,7 @@ class Claimant:
 
     def _claim(self, now_s: float) -> None:
         """At most one claim is on its way at a time."""
+        self._linger(now_s)
         missing = self.missing()
         self._missing_s = {symbol: self._missing_s.get(symbol, now_s) for symbol in missing}
         if self._claiming is not None:
@@ -333,7 +348,8 @@ class Claimant:
             return
         claimed, reconcile = self._claiming
         self._claiming = None
-        symbols = claimed & (self._wanted | self.held())
+        symbols = claimed & (self._wanted | self._lingering | self.held())
+        self._lingering -= symbols
         if not symbols:
             return
         reconcile = reconcile or not symbols <= self.held()

@@ -67,15 +67,14 @@ class StandbyBuffer:
         lost, self.lost = self.lost, None
         return lost
 
-    def spilled(self, symbols: Collection[str]) -> Iterator[tuple[int, TradeColumns]]:
-        """(arrival, trades of these symbols) of what is on disk, oldest first, batch by batch; they stay until `take`.
+    def spilled(self, symbols: Collection[str], seen: set[Spilled]) -> Iterator[tuple[int, TradeColumns]]:
+        """(arrival, trades of these symbols) of the batches on disk that are not in `seen`, oldest first.
 
-        To be run to its end and followed by `take` without a pause. Until then others may add trades, which are read,
-        too, if they are spilled, and `symbols` may lose some.
+        They are added to it, and stay on disk until `take`. Others may add trades meanwhile, which may push batches to
+        disk, so it is to be called again until it has nothing, and then `take` without a pause. `symbols` may shrink.
         """
-        seen: set[Spilled] = set()
-        while unseen := [one for one in self._on_disk() if one not in seen]:
-            for one in unseen:
+        for one in self._on_disk():
+            if one not in seen:
                 seen.add(one)
                 yield one.received_ts, self._untaken(one, frozenset(symbols))
 

@@ -28,6 +28,7 @@ from marketfeed.ingest.cutter import Cutter
 from marketfeed.ingest.pipeline import Pipeline
 from marketfeed.ingest.readback import ReadBack, TradesReader
 from marketfeed.ingest.sender import Sender
+from marketfeed.ingest.spill import Spilled
 from marketfeed.ingest.spool import Spool
 from marketfeed.runtime.logs import get_logger
 from marketfeed.runtime.tasks import TaskKit
@@ -209,10 +210,16 @@ class TakeoverDesk:
     async def _publish_spilled(self, epoch: int, mine: set[str], credits: Credits) -> None:
         """Publish what of the buffer is on disk, less what the log holds; nothing of it is given up before the end."""
         published = 0
-        for received_ts, batch in self._buffer.spilled(mine):
-            if len(batch):
-                published += await self._publish(batch, epoch, received_ts, credits)
-            await asyncio.sleep(0)
+        seen: set[Spilled] = set()
+        while True:
+            # What came meanwhile has to be in the buffer, or it would push a batch to disk when nobody looks any more.
+            self._pipeline.flush()
+            before = len(seen)
+            for received_ts, batch in self._buffer.spilled(mine, seen):
+                published += await self._publish(batch, epoch, received_ts, credits) if len(batch) else 0
+                await asyncio.sleep(0)
+            if len(seen) == before:
+                break
         if published:
             _log.info("buffer on disk published", trades=published)
 

@@ -356,3 +356,34 @@ def test_a_claim_is_renewed_before_newcomers_cannot_find_it(world: World) -> Non
     assert isinstance(claim, SendClaim)
     assert isinstance(take_over, TakeOver)
     assert (take_over.reconcile, set(a.live_epochs())) == (False, {take_over.epoch})
+
+
+def test_a_standby_serves_what_was_to_be_handed_over_when_its_owner_dies_before(world: World) -> None:
+    """The gaining shard has not heard everything yet: it leaves the symbol to the standby that has."""
+    a0 = world.start("a0", "0", "XY")
+    world.run(1)
+    a1 = world.start("a1", "0", "XY")
+    world.run(2)
+    b = world.start("b", "1", "")
+    for one, wanted in ((a0, "X"), (a1, "X"), (b, "Y")):
+        one.want(wanted)
+    b.prepared({"Y": 1000 + int(world.now) + 1})
+    assert a1.followed() == frozenset("XY")
+    del world.alive["a0"]
+    done = [(name, kind) for name, kind in kinds(world.run(10)) if kind in ("SendClaim", "TakeOver", "Yield")]
+    assert done == [("a1", "SendClaim"), ("a1", "TakeOver"), ("b", "SendClaim"), ("b", "TakeOver"), ("a1", "Yield")]
+    assert (list(a1.live_epochs().values()), list(b.live_epochs().values())) == ([frozenset("X")], [frozenset("Y")])
+    assert a1.followed() == frozenset("X")
+
+
+def test_a_standby_forgets_what_was_handed_over(world: World) -> None:
+    """Once the new owner is live there is nothing to stand by for."""
+    a0 = world.start("a0", "0", "XY")
+    world.run(1)
+    a1, b = world.start("a1", "0", "XY"), world.start("b", "1", "")
+    world.run(1)
+    for one, wanted in ((a0, "X"), (a1, "X"), (b, "Y")):
+        one.want(wanted)
+    assert a1.followed() == frozenset("XY")
+    world.run(2)
+    assert (a1.followed(), b.phase) == (frozenset("X"), "live")

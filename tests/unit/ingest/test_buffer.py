@@ -9,7 +9,7 @@ import pytest
 
 from marketfeed.domain.trades import TradeColumns
 from marketfeed.ingest.buffer import Lost, StandbyBuffer, having
-from marketfeed.ingest.spill import Spill
+from marketfeed.ingest.spill import Spill, Spilled
 
 
 def batch(stamps: list[int], symbols: list[int]) -> TradeColumns:
@@ -71,7 +71,7 @@ def test_which_trades_are_of_some_symbols() -> None:
 
 
 def on_disk(buffer: StandbyBuffer, symbols: set[str]) -> list[int]:
-    return [stamp for _, part in buffer.spilled(symbols) for stamp in part.event_ts.tolist()]
+    return [stamp for _, part in buffer.spilled(symbols, set()) for stamp in part.event_ts.tolist()]
 
 
 def test_what_has_no_room_in_memory_goes_to_disk(tmp_path: Path) -> None:
@@ -81,11 +81,14 @@ def test_what_has_no_room_in_memory_goes_to_disk(tmp_path: Path) -> None:
         buffer.add(batch([first, first + 1], [0, 1]), first)
     assert (len(buffer), buffer.since_ts, buffer.oldest_stamp) == (10, 10, 10)
     wanted = {"A", "B"}
-    reading = buffer.spilled(wanted)
+    seen: set[Spilled] = set()
+    reading = buffer.spilled(wanted, seen)
     assert next(reading)[1].event_ts.tolist() == [10, 11]
-    buffer.add(batch([60, 61], [0, 1]), 60)  # pushes another batch out, which is read, too
+    buffer.add(batch([60, 61], [0, 1]), 60)  # pushes another batch out
     wanted.discard("A")
-    assert [part.event_ts.tolist() for _, part in reading] == [[21], [31], [41]]
+    assert [part.event_ts.tolist() for _, part in reading] == [[21], [31]]
+    assert [part.event_ts.tolist() for _, part in buffer.spilled(wanted, seen)] == [[41]]
+    assert list(buffer.spilled(wanted, seen)) == []
     assert on_disk(buffer, {"A"}) == [10, 20, 30, 40]
     assert buffer.take({"B"}).event_ts.tolist() == [51, 61]
     assert on_disk(buffer, {"A", "B"}) == [10, 20, 30, 40]

@@ -18,7 +18,7 @@ from marketfeed.domain.errors import Unavailable
 from marketfeed.domain.log import Claim
 
 ONE_SEED = os.environ.get("HISTORY_SEED")
-SEEDS = [int(ONE_SEED)] if ONE_SEED else list(range(int(os.environ.get("HISTORIES", "4"))))
+SEEDS = [int(ONE_SEED)] if ONE_SEED else list(range(int(os.environ.get("HISTORIES", "2"))))
 SHARDS = ("0", "1", "2")
 # Long enough for silence, a take-over, and a symbol that two revisions of the plan fought over.
 QUIET_END_S = 85.0
@@ -73,7 +73,7 @@ class History:
     def fault(self) -> None:
         kinds: list[Callable[[Process], None]] = [
             self.kill, self.kill, self.stand_still, self.disconnect, self.fail_over, self.kafka_away,
-            self.move, self.move, self.kill_candidate,
+            self.move, self.move, self.kill_candidate, self.kill_in_a_move,
         ]  # fmt: skip
         kind = self.rng.choice(kinds)
         if self.world.processes:
@@ -101,6 +101,15 @@ class History:
                     self.world.kill(process)
                     self.happened["candidate killed"] += 1
                 return
+
+    def kill_in_a_move(self, process: Process) -> None:
+        """The plan takes symbols from a process, which dies before anybody has taken them over."""
+        if owned := [symbol for symbol in process.cutter.owned if self.world.plan[symbol] == process.shard]:
+            self.world.replan({**self.world.plan, self.rng.choice(owned): self.rng.choice(self.shards)})
+            self.world.run(self.rng.uniform(0, 1.5))
+            if process in self.world.processes and self.may_disturb(process):
+                self.world.kill(process)
+                self.happened["killed in a move"] += 1
 
     def stand_still(self, process: Process) -> None:
         """For up to twelve seconds, and then on as before: a zombie, for what it knows."""

@@ -423,7 +423,8 @@ async def test_what_was_read_ahead_is_read_on_up_to_the_markers(
     new_broker: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A silent owner's log is read before its time is up, by one reader; when it speaks again that is let go."""
-    monkeypatch.setattr(claims, "SUSPECT_S", 0.15)
+    monkeypatch.setattr(claims, "SUSPECT_S", 0.3)
+    monkeypatch.setattr(heard, "QUIET_S", 2.0)
     broker, feed, opened = new_broker(), Feed(), 0
     async with asyncio.TaskGroup() as group:
         owner = Member(broker, tmp_path / "a", "owner").start(group)
