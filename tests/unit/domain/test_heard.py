@@ -18,7 +18,7 @@ def covered(heard: Heard, symbols: str, now_s: float, within_s: float | None = N
 def test_an_epoch_covers_what_it_claims_until_it_is_silent_or_succeeded() -> None:
     """Signs are the claim, preparing and alive; a higher live epoch ends what a lower one says of a symbol."""
     heard = Heard("0")
-    assert heard.nobody_was_ever_live
+    assert not heard.knows("XYZ")
     heard.claim(3, Claim("0", "a", ("X", "Y")), 10.0)
     assert covered(heard, "XYZ", 10.0 + QUIET_S - 0.1) == [("a", {"X", "Y"})]
     assert covered(heard, "XYZ", 10.0 + QUIET_S) == []
@@ -26,7 +26,7 @@ def test_an_epoch_covers_what_it_claims_until_it_is_silent_or_succeeded() -> Non
     assert heard.fresh(3, 18.9)
     assert heard.alive(alive("a", "0", 3), 15.0) == [3]
     assert heard.alive(alive("a", "0", 3), 16.0) == []
-    assert not heard.nobody_was_ever_live
+    assert (heard.knows("XY"), heard.knows("Z")) == (True, False)
     heard.claim(8, Claim("1", "b", ("Y",)), 16.0)
     assert heard.alive(alive("b", "1", 8), 16.0) == [8]
     assert covered(heard, "XY", 16.5) == [("a", {"X"}), ("b", {"Y"})]
