@@ -18,8 +18,6 @@ WORKLOADS = {"Deployment", "StatefulSet", "DaemonSet", "Job", "Pod"}
 CLUSTER_WIDE = {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
 # Values that no chart can guess.
 REQUIRED: dict[str, Object] = {"routes": {"feed": "x", "ingress": {"enabled": True, "hosts": ["a.example"]}}}
-# Reads from and is read by whatever a platform has; its edges are not drawn yet.
-WITHOUT_POLICY = ("otel-collector", "prometheus", "grafana")
 EVERYTHING = {"feed": {"enabled": True}, "observability": {"enabled": True}}
 
 
@@ -108,9 +106,7 @@ def test_every_server_is_chosen_by_a_network_policy(chart: str, file: str) -> No
     objects = rendered(chart, file)
     policies = [one["spec"] for one in objects if one["kind"] == "NetworkPolicy"]
     for workload in workloads(objects):
-        if workload["kind"] in ("Deployment", "StatefulSet") and not workload["metadata"]["name"].endswith(
-            WITHOUT_POLICY
-        ):
+        if workload["kind"] in ("Deployment", "StatefulSet"):
             labels = workload["spec"]["template"]["metadata"]["labels"]
             fitting = [one for one in policies if one["podSelector"]["matchLabels"].items() <= labels.items()]
             kinds = {kind for one in fitting for kind in one["policyTypes"]}

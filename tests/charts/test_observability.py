@@ -216,3 +216,16 @@ def test_prometheus_takes_its_configuration(tmp_path: Path, interval: str) -> No
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_every_pod_has_its_edges_drawn() -> None:
+    """Who may reach a pod, and whom it may reach; what a policy selects is a pod that is there."""
+    made = everything()
+    policies = {one["metadata"]["name"]: one["spec"] for one in made if one["kind"] == "NetworkPolicy"}
+    deployments = {one["metadata"]["name"]: one["spec"]["template"] for one in made if one["kind"] == "Deployment"}
+    assert policies.keys() == deployments.keys()
+    for name, policy in policies.items():
+        assert policy["policyTypes"] == ["Ingress", "Egress"]
+        assert policy["podSelector"]["matchLabels"].items() <= deployments[name]["metadata"]["labels"].items()
+        named = {port["port"] for rule in policy["ingress"] for port in rule["ports"]}
+        assert named <= {port["name"] for one in deployments[name]["spec"]["containers"] for port in one["ports"]}
