@@ -71,10 +71,11 @@ def test_our_images_keep_the_rules(recipe: Recipe) -> None:
     assert "pip install" not in final
 
 
-def test_the_services_image_asks_itself_for_its_health() -> None:
-    """By the binary in it, not by a tool that would have to be brought."""
-    text = dockerfile(next(recipe for recipe in RECIPES if recipe.name == "marketfeed"))
-    assert re.search(r'^HEALTHCHECK .* CMD \["marketfeed", "health", ', text, flags=re.MULTILINE)
+@pytest.mark.parametrize(("name", "program"), [("marketfeed", "marketfeed"), ("marketfeed-operator", "python")])
+def test_an_image_asks_itself_for_its_health(name: str, program: str) -> None:
+    """By a program that is in it anyway, not by a tool that would have to be brought."""
+    text = dockerfile(next(recipe for recipe in RECIPES if recipe.name == name))
+    assert re.search(rf'^HEALTHCHECK .* CMD \["{program}", ', text, flags=re.MULTILINE)
 
 
 def test_names_are_local_ones() -> None:
