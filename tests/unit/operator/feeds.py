@@ -32,3 +32,33 @@ def feed_object(name: str = "demo", namespace: str = "feeds", **spec: Any) -> di
 def feed(name: str = "demo", namespace: str = "feeds", **spec: Any) -> MarketFeed:
     """The same, parsed."""
     return parse(feed_object(name, namespace, **spec))
+
+
+def as_observed(child: dict[str, Any], *, settled: bool = True, **status: Any) -> dict[str, Any]:
+    """A child as a watch shows it: a settled Deployment, a Job in progress, …"""
+    seen = {"kind": child["kind"], "metadata": {**child["metadata"], "generation": 1}}
+    if child["kind"] == "Deployment":
+        replicas = child["spec"]["replicas"]
+        ready = replicas if settled else 0
+        seen["spec"] = {"replicas": replicas}
+        seen["status"] = {
+            "observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas, "readyReplicas": ready,
+            **status,
+        }  # fmt: skip
+    elif child["kind"] == "ConfigMap":
+        seen["data"] = child["data"]
+    else:
+        seen["status"] = status
+    return seen
+
+
+def done(job: dict[str, Any], kind: str = "Complete") -> dict[str, Any]:
+    """A Job at its end."""
+    return as_observed(job, conditions=[{"type": kind, "status": "True", "message": "the end"}])
+
+
+def pod_of(child: dict[str, Any], *, ready: bool = True, **status: Any) -> dict[str, Any]:
+    """The pod of a Deployment or Job."""
+    name = f"{child['metadata']['name']}-pod"
+    told = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True" if ready else "False"}], **status}
+    return {"kind": "Pod", "metadata": {"name": name, "labels": child["metadata"]["labels"]}, "status": told}

@@ -1,0 +1,227 @@
+"""Ingest: a Deployment of one pod for every member of every shard, each with its own connection and API key.
+
+- A member keeps its key while it exists: the key is written on its Deployment. A new member takes the key at its own
+  position, else the first that nobody has; where none is free it waits until a leaving one has gone.
+- A shard that left the specification keeps its Deployments until the pods say that they own nothing, so that symbols
+  are handed over before they are let go. A surplus member goes as soon as another one of its shard is at work.
+- When the template changes, members are replaced one at a time: the others wait for their turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from marketfeed_operator.children_parts import (
+    FEED_PORT,
+    Child,
+    Container,
+    PodDefaults,
+    deployment,
+    labels_of,
+    pod_template,
+    secret,
+    selector_of,
+    spread,
+    topic_env,
+    value,
+    volume_mount,
+)
+from marketfeed_operator.observed import (
+    API_KEY,
+    TEMPLATE_HASH,
+    FeedState,
+    Member,
+    Object,
+    annotations_on,
+    is_settled,
+)
+from marketfeed_operator.plan import Planned, emptied, plan_age_s, plan_name
+from marketfeed_operator.spec import MarketFeed
+from marketfeed_operator.spec_fields import KeyRef
+
+# A leaving pod that tells nothing for so long is not waited for: the shards that gained its symbols have taken them.
+LEAVE_AFTER_S = 600.0
+_AT_WORK = frozenset({"live", "standby", "idle"})
+_PLAN_DIR = "/etc/marketfeed/plan"
+_SPOOL_DIR = "/var/lib/marketfeed"
+# The spool's own bookkeeping and the file in progress need room beside what it may hold.
+_SPOOL_SHARE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class IngestChildren:
+    """The Deployments to apply, the names of those that are left alone for now, and members without a key."""
+
+    apply: list[Child] = field(default_factory=list)
+    keep: list[str] = field(default_factory=list)
+    waiting: list[Member] = field(default_factory=list)
+
+
+def ingest_name(feed: MarketFeed, member: Member) -> str:
+    """Name of a member's Deployment."""
+    return f"{feed.name}-ingest-{member.shard}-{member.number}"
+
+
+def ingest(
+    feed: MarketFeed, state: FeedState, planned: Planned, defaults: PodDefaults, now: datetime
+) -> IngestChildren:
+    """The members' Deployments."""
+    existing = state.ingest_deployments()
+    wanted = [*members(feed), *leaving(feed, state, planned, now)]
+    keys = key_indices(feed, wanted, existing)
+    found = IngestChildren()
+    for member in sorted(wanted, key=lambda its: (its.shard, its.number)):
+        if feed.spec.source.finnhub is not None and member not in keys:
+            (found.keep.append(ingest_name(feed, member)) if member in existing else found.waiting.append(member))
+        else:
+            found.apply.append(_deployment(feed, defaults, member, keys.get(member)))
+    return _one_at_a_time(found, existing)
+
+
+def members(feed: MarketFeed) -> list[Member]:
+    """The members that the specification asks for; none for history, which a Job reads."""
+    if feed.spec.source.history is not None:
+        return []
+    return [Member(shard, number) for shard in range(feed.spec.shards) for number in range(feed.spec.redundancy)]
+
+
+def leaving(feed: MarketFeed, state: FeedState, planned: Planned, now: datetime) -> list[Member]:
+    """Members that the specification asks for no more, but that have to stay for a while."""
+    surplus = set(state.ingest_deployments()) - set(members(feed))
+    return sorted(
+        (member for member in surplus if not _may_go(feed, state, planned, member, now)),
+        key=lambda its: (its.shard, its.number),
+    )
+
+
+def _may_go(feed: MarketFeed, state: FeedState, planned: Planned, member: Member, now: datetime) -> bool:
+    others = [Member(member.shard, number) for number in range(feed.spec.redundancy)]
+    if member.shard < feed.spec.shards:
+        found = [state.member_reading(other) for other in others]
+        return any(reading is not None and reading.text("phase") in _AT_WORK for reading in found)
+    pods = state.pods("ingest", member)
+    if not any((pod.get("status") or {}).get("phase") == "Running" for pod in pods):
+        return True
+    reading = state.member_reading(member)
+    if reading is None:
+        return not planned.changed and emptied(planned.plan, member) and plan_age_s(feed, state, now) > LEAVE_AFTER_S
+    return bool(reading.body.get("owns_nothing") is True)
+
+
+def key_indices(feed: MarketFeed, wanted: list[Member], existing: Mapping[Member, Object]) -> dict[Member, int]:
+    """Which API key each member has: never one for two, and the one it has, if that is still listed."""
+    finnhub = feed.spec.source.finnhub
+    if finnhub is None:
+        return {}
+    listed = {key_text(key): index for index, key in enumerate(finnhub.api_keys)}
+    free = dict.fromkeys(listed.values())
+    keys: dict[Member, int] = {}
+    for member in wanted:
+        index = listed.get(annotations_on(existing[member]).get(API_KEY, "")) if member in existing else None
+        if index is not None and index in free:
+            keys[member] = index
+            del free[index]
+    for member in wanted:
+        if member not in keys and free:
+            own = member.shard * feed.spec.redundancy + member.number
+            keys[member] = own if own in free else next(iter(free))
+            del free[keys[member]]
+    return keys
+
+
+def key_text(key: KeyRef) -> str:
+    """How a key is written in an annotation."""
+    return f"{key.name}/{key.key}"
+
+
+def _one_at_a_time(found: IngestChildren, existing: Mapping[Member, Object]) -> IngestChildren:
+    """Replace the pods of one member at a time: what would be replaced next waits until all others are settled."""
+    by_name = {str(obj["metadata"]["name"]): obj for obj in existing.values()}
+    outdated = [child for child in found.apply if _is_outdated(child, by_name.get(child["metadata"]["name"]))]
+    outdated_names = {child["metadata"]["name"] for child in outdated}
+    unsettled = [name for name, obj in by_name.items() if name not in outdated_names and not is_settled(obj)]
+    # One whose own pod does not run loses nothing by being replaced.
+    broken = [child for child in outdated if not is_settled(by_name[child["metadata"]["name"]])]
+    turn = broken or ([] if unsettled else outdated[:1])
+    waiting = outdated_names - {child["metadata"]["name"] for child in turn}
+    return IngestChildren(
+        apply=[child for child in found.apply if child["metadata"]["name"] not in waiting],
+        keep=[*found.keep, *sorted(waiting)],
+        waiting=found.waiting,
+    )
+
+
+def _is_outdated(child: Child, existing: Object | None) -> bool:
+    if existing is None:
+        return False
+    wanted: str = child["metadata"]["annotations"][TEMPLATE_HASH]
+    return annotations_on(existing).get(TEMPLATE_HASH) != wanted
+
+
+def _deployment(feed: MarketFeed, defaults: PodDefaults, member: Member, key: int | None) -> Child:
+    parts = {"shard": str(member.shard), "member": str(member.number)}
+    labels = labels_of(feed, "ingest", **parts)
+    shard = selector_of(feed, "ingest", shard=parts["shard"])
+    container = _container(feed, member, key)
+    template = pod_template(
+        feed, defaults, container, labels, feed.spec.ingest, topologySpreadConstraints=spread(shard)
+    )  # fmt: skip
+    made = deployment(feed, ingest_name(feed, member), labels, selector_of(feed, "ingest", **parts), template)
+    if key is not None and feed.spec.source.finnhub is not None:
+        made["metadata"]["annotations"][API_KEY] = key_text(feed.spec.source.finnhub.api_keys[key])
+    return made
+
+
+def _container(feed: MarketFeed, member: Member, key: int | None) -> Container:
+    spool = feed.spec.ingest.spool
+    size = f"{round(spool.size_gigabytes * 1000)}M"
+    env = [
+        *topic_env(feed),
+        *_source_env(feed, key),
+        value("SHARD", member.shard),
+        value("MEMBER", member.number),
+        value("PLAN", f"{_PLAN_DIR}/plan.json"),
+        value("SPOOL_DIR", f"{_SPOOL_DIR}/spool"),
+        value("SPOOL_MB", float(round(spool.size_gigabytes * 1000 * _SPOOL_SHARE))),
+    ]
+    volumes = [
+        # Not optional: a pod without a plan would have nothing to do, and the ConfigMap is made first.
+        {"name": "plan", "configMap": {"name": plan_name(feed)}},
+        {"name": "spool", **_spool_volume(spool.storage_class_name, size)},
+    ]
+    return Container(
+        component="ingest",
+        args=("ingest",),
+        env=tuple(env),
+        requests={"cpu": "50m", "memory": "192Mi"},
+        limits={"cpu": "2", "memory": "1Gi"},
+        volumes=tuple(volumes),
+        mounts=(volume_mount("plan", _PLAN_DIR, read_only=True), volume_mount("spool", _SPOOL_DIR)),
+    )
+
+
+def _spool_volume(storage_class: str | None, size: str) -> Child:
+    if storage_class is None:
+        return {"emptyDir": {"sizeLimit": size}}
+    claim = {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": storage_class,
+        "resources": {"requests": {"storage": size}},
+    }
+    return {"ephemeral": {"volumeClaimTemplate": {"spec": claim}}}
+
+
+def _source_env(feed: MarketFeed, key: int | None) -> list[Child]:
+    finnhub = feed.spec.source.finnhub
+    if finnhub is None:
+        url = f"ws://{feed.name}-generator:{FEED_PORT}/"
+        return [value("SOURCE", "generator"), value("FINNHUB_URL", url)]
+    assert key is not None
+    return [
+        value("SOURCE", "finnhub"),
+        value("FINNHUB_URL", finnhub.url),
+        secret("FINNHUB_API_KEY", finnhub.api_keys[key]),
+        value("SYMBOLS_MAX", finnhub.symbols_per_key),
+    ]

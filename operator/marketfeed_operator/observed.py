@@ -1,0 +1,157 @@
+"""What is seen of a feed: its children as API objects, and what its pods say of themselves. Values only.
+
+Objects are the API server's JSON; of each only metadata, `status`, a Deployment's `spec.replicas` and a ConfigMap's
+`data` are read, so a cache may drop the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Object = Mapping[str, Any]
+
+COMPONENT = "app.kubernetes.io/component"
+FEED = "marketfeed.dev/feed"
+SHARD = "marketfeed.dev/shard"
+MEMBER = "marketfeed.dev/member"
+API_KEY = "marketfeed.dev/api-key"
+TEMPLATE_HASH = "marketfeed.dev/template-hash"
+PLANNED_AT = "marketfeed.dev/planned-at"
+PLAN_KEY = "plan.json"
+
+# A reading older than this says nothing about now.
+FRESH_S = 45.0
+
+
+@dataclass(frozen=True, slots=True)
+class PodReading:
+    """The /status of a pod: the JSON object that it answered, and how many seconds ago."""
+
+    age_s: float
+    body: Object
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it is young enough to decide by."""
+        return self.age_s <= FRESH_S
+
+    def number(self, name: str) -> float | None:
+        """A number of the body; None if it is absent or something else."""
+        value = self.body.get(name)
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    def text(self, name: str) -> str:
+        """A text of the body; empty if it is absent."""
+        value = self.body.get(name)
+        return value if isinstance(value, str) else ""
+
+    def part(self, name: str) -> Object:
+        """An object inside the body; empty if it is absent."""
+        value = self.body.get(name)
+        return value if isinstance(value, Mapping) else {}
+
+    @property
+    def waiting_for(self) -> dict[str, str]:
+        """The parts that are not ready, with the reason."""
+        return {str(part): str(why) for part, why in self.part("waiting_for").items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of a shard."""
+
+    shard: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeedState:
+    """Everything that was seen of one feed.
+
+    objects        all its children, and their pods
+    readings       what pods said, by pod name
+    symbols_text   the content that `symbolsFrom` names; None if there is none
+    pod_monitors   whether the API of PodMonitors is served
+    """
+
+    objects: tuple[Object, ...] = ()
+    readings: Mapping[str, PodReading] = field(default_factory=dict)
+    symbols_text: str | None = None
+    pod_monitors: bool = False
+
+    def of_kind(self, kind: str) -> Iterator[Object]:
+        """The objects of a kind that are not on their way out."""
+        return (obj for obj in self.objects if obj.get("kind") == kind and "deletionTimestamp" not in obj["metadata"])
+
+    def named(self, kind: str, name: str) -> Object | None:
+        """One object, or None."""
+        return next((obj for obj in self.of_kind(kind) if obj["metadata"]["name"] == name), None)
+
+    def pods(self, component: str, member: Member | None = None) -> list[Object]:
+        """The pods of a component (of one member), by name."""
+        wanted = {COMPONENT: component}
+        if member is not None:
+            wanted |= {SHARD: str(member.shard), MEMBER: str(member.number)}
+        found = [pod for pod in self.of_kind("Pod") if wanted.items() <= labels_on(pod).items()]
+        return sorted(found, key=lambda pod: str(pod["metadata"]["name"]))
+
+    def reading(self, pod: Object) -> PodReading | None:
+        """What a pod said, if it did of late."""
+        found = self.readings.get(str(pod["metadata"]["name"]))
+        return found if found is not None and found.fresh else None
+
+    def member_reading(self, member: Member) -> PodReading | None:
+        """What a member's pod said of late; with two pods, during a replacement, the younger answer."""
+        found = [reading for pod in self.pods("ingest", member) if (reading := self.reading(pod)) is not None]
+        return min(found, key=lambda reading: reading.age_s, default=None)
+
+    def ingest_deployments(self) -> dict[Member, Object]:
+        """The members' Deployments that exist."""
+        found = {}
+        for deployment in self.of_kind("Deployment"):
+            member = member_of(deployment)
+            if member is not None and labels_on(deployment).get(COMPONENT) == "ingest":
+                found[member] = deployment
+        return found
+
+
+def labels_on(obj: Object) -> Mapping[str, str]:
+    """An object's labels."""
+    return obj["metadata"].get("labels") or {}
+
+
+def annotations_on(obj: Object) -> Mapping[str, str]:
+    """An object's annotations."""
+    return obj["metadata"].get("annotations") or {}
+
+
+def member_of(obj: Object) -> Member | None:
+    """The member that an object belongs to by its labels; None for none."""
+    shard, member = labels_on(obj).get(SHARD, ""), labels_on(obj).get(MEMBER, "")
+    return Member(int(shard), int(member)) if shard.isdecimal() and member.isdecimal() else None
+
+
+def condition(obj: Object, kind: str) -> Object | None:
+    """A condition of an object's status, or None."""
+    found = (obj.get("status") or {}).get("conditions") or ()
+    return next((condition for condition in found if condition.get("type") == kind), None)
+
+
+def holds(obj: Object, kind: str) -> bool:
+    """Whether a condition is True."""
+    found = condition(obj, kind)
+    return found is not None and found.get("status") == "True"
+
+
+def is_settled(deployment: Object) -> bool:
+    """Whether a Deployment's pods are all the wanted ones and ready, as `kubectl rollout status` judges."""
+    status = deployment.get("status") or {}
+    wanted = (deployment.get("spec") or {}).get("replicas", 1)
+    replicas = int(status.get("replicas") or 0)
+    return (
+        int(status.get("observedGeneration") or 0) >= int(deployment["metadata"].get("generation") or 0)
+        and int(status.get("updatedReplicas") or 0) == replicas == wanted
+        and int(status.get("readyReplicas") or 0) == wanted
+    )

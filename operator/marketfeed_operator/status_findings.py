@@ -1,0 +1,170 @@
+"""What is wrong with a feed's children, read from their states and from what their pods say; each with what to do.
+
+A finding is final if waiting alone cannot help. Nothing is guessed: a finding quotes the kubelet, the scheduler, a
+controller or the service itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from marketfeed_operator.observed import COMPONENT, FeedState, Object, condition, labels_on
+from marketfeed_operator.spec_status import Reason
+
+_IMAGE = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
+_CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError"})
+_WRONG_SETTING = 2
+# Readiness parts of the services, and whom they wait for where the sentence does not begin with the name.
+_PARTS = {
+    "kafka": Reason.KAFKA_UNREACHABLE,
+    "postgres": Reason.POSTGRES_UNREACHABLE,
+    "feed": Reason.SOURCE_DISCONNECTED,
+}
+_SERVERS = {
+    "Kafka": Reason.KAFKA_UNREACHABLE,
+    "PostgreSQL": Reason.POSTGRES_UNREACHABLE,
+    "Redis": Reason.REDIS_UNREACHABLE,
+}
+_ADVICE = {
+    Reason.KAFKA_UNREACHABLE: "check spec.kafka.bootstrapServers, the brokers and NetworkPolicies",
+    Reason.POSTGRES_UNREACHABLE: "check the Secret of spec.postgres.urlFrom, the server and NetworkPolicies",
+    Reason.REDIS_UNREACHABLE: "check spec.redis, the server and NetworkPolicies",
+    Reason.SOURCE_DISCONNECTED: "check spec.source; it reconnects by itself",
+}
+# What is said where several things are wrong: the first of these.
+_ORDER = [
+    Reason.FORBIDDEN, Reason.REFUSED, Reason.QUOTA_EXCEEDED, Reason.POD_REFUSED, Reason.SECRET_MISSING,
+    Reason.IMAGE_PULL_FAILED, Reason.CONFIGURATION_REFUSED, Reason.HISTORY_FAILED, Reason.UNSCHEDULABLE,
+    Reason.KAFKA_UNREACHABLE, Reason.POSTGRES_UNREACHABLE, Reason.REDIS_UNREACHABLE, Reason.CRASH_LOOP,
+    Reason.SOURCE_DISCONNECTED,
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong."""
+
+    reason: Reason
+    message: str
+    final: bool
+
+
+def findings(state: FeedState) -> list[Finding]:
+    """Everything that is wrong, the most important first; each sentence once."""
+    found: dict[Finding, None] = {}
+    for pod in state.of_kind("Pod"):
+        found.update(dict.fromkeys(_of_pod(pod)))
+        reading = state.reading(pod)
+        if reading is not None:
+            found.update(dict.fromkeys(_of_waiting(pod, reading.waiting_for)))
+    for deployment in state.of_kind("Deployment"):
+        found.update(dict.fromkeys(_of_deployment(deployment)))
+    for job in state.of_kind("Job"):
+        found.update(dict.fromkeys(_of_job(state, job)))
+    return sorted(found, key=lambda finding: (_ORDER.index(finding.reason), finding.message))
+
+
+def component_of(obj: Object) -> str:
+    """The component that an object belongs to."""
+    return labels_on(obj).get(COMPONENT, "")
+
+
+def _of_pod(pod: Object) -> Iterator[Finding]:
+    name, status = str(pod["metadata"]["name"]), pod.get("status") or {}
+    scheduled = condition(pod, "PodScheduled")
+    if scheduled is not None and scheduled.get("reason") == "Unschedulable":
+        told = scheduled.get("message", "")
+        yield Finding(
+            Reason.UNSCHEDULABLE, f"pod {name} fits on no node: {told}; add nodes or lower resources", final=False
+        )
+    for container in status.get("containerStatuses") or ():
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        yield from _of_waiting_container(
+            name, container, str(waiting.get("reason", "")), str(waiting.get("message", ""))
+        )
+
+
+def _of_waiting_container(pod: str, container: Object, reason: str, message: str) -> Iterator[Finding]:
+    if reason in _CONFIG:
+        yield Finding(
+            Reason.SECRET_MISSING, f"pod {pod} cannot start: {message}; make it, nothing else is needed", True
+        )
+    elif reason in _IMAGE:
+        image = container.get("image", "")
+        yield Finding(
+            Reason.IMAGE_PULL_FAILED,
+            f"pod {pod} cannot have the image {image}: {message or reason};"
+            " correct spec.image or give spec.imagePullSecrets",
+            final=True,
+        )
+    elif reason == "CrashLoopBackOff":
+        ended = (container.get("lastState") or {}).get("terminated") or {}
+        words, code = last_line(ended.get("message", "")), ended.get("exitCode")
+        if code == _WRONG_SETTING:
+            yield Finding(Reason.CONFIGURATION_REFUSED, f"pod {pod} refuses its settings: {words}", final=True)
+        elif (server := _server_in(words)) is not None:
+            yield Finding(server, f"pod {pod}: {words}; {_ADVICE[server]}", final=False)
+        else:
+            yield Finding(
+                Reason.CRASH_LOOP,
+                f"pod {pod} ends again and again (exit code {code}): {words}; see its log",
+                final=True,
+            )
+
+
+def last_line(text: str) -> str:
+    """The last words of a container, which say why it ended."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:400] if lines else "it left no message"
+
+
+def _server_in(words: str) -> Reason | None:
+    return next((reason for server, reason in _SERVERS.items() if f"{server} at " in words), None)
+
+
+def _of_waiting(pod: Object, waiting_for: dict[str, str]) -> Iterator[Finding]:
+    for part, why in waiting_for.items():
+        if why in ("starting", "not asked yet"):
+            continue
+        reason = _server_in(why) or _PARTS.get(part)
+        if reason is not None:
+            yield Finding(reason, f"{component_of(pod)}: {why}; {_ADVICE[reason]}", final=False)
+
+
+def _of_deployment(deployment: Object) -> Iterator[Finding]:
+    failure = condition(deployment, "ReplicaFailure")
+    if failure is None or failure.get("status") != "True":
+        return
+    name, message = deployment["metadata"]["name"], str(failure.get("message", ""))
+    if "exceeded quota" in message:
+        yield Finding(Reason.QUOTA_EXCEEDED, f"{name} gets no pod: {message}; raise the quota or lower resources", True)
+    else:
+        yield Finding(Reason.POD_REFUSED, f"{name} gets no pod: {message}", final=True)
+
+
+def _of_job(state: FeedState, job: Object) -> Iterator[Finding]:
+    failed = condition(job, "Failed")
+    if failed is None or failed.get("status") != "True":
+        return
+    component = component_of(job)
+    ends = [
+        ended
+        for pod in state.pods(component)
+        for container in (pod.get("status") or {}).get("containerStatuses") or ()
+        if (ended := (container.get("state") or {}).get("terminated"))
+    ]
+    words = last_line(str(ends[-1].get("message", ""))) if ends else str(failed.get("message", ""))
+    if component == "history":
+        yield Finding(
+            Reason.HISTORY_FAILED,
+            f"the files could not be read: {words}; correct spec.source.history,"
+            f" or delete the Job {job['metadata']['name']} to try once more",
+            final=True,
+        )
+    else:
+        yield Finding(
+            Reason.CONFIGURATION_REFUSED,
+            f"preparing failed for good: {words}; delete the Job {job['metadata']['name']} to try once more",
+            final=True,
+        )

@@ -1,0 +1,364 @@
+"""The children of a feed: which there are, what they share, and when they come and go."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.operator.feeds import FINNHUB, HISTORY, as_observed, done, feed, pod_of
+
+from marketfeed.generator.settings import GeneratorSettings
+from marketfeed.history.settings import ImportSettings, ReplaySettings
+from marketfeed.ingest.settings import IngestSettings
+from marketfeed.mds.settings import MdsSettings
+from marketfeed.prepare.settings import PrepareSettings
+from marketfeed.recorder.settings import RecorderSettings
+from marketfeed.runtime.settings import Settings
+from marketfeed_operator.children import Desired, desired, is_prepared, plan_config_map
+from marketfeed_operator.children_ingest import ingest_name, key_indices, leaving, members
+from marketfeed_operator.children_jobs import history, history_name, prepare, prepare_name
+from marketfeed_operator.children_network import disruption_budgets, network_policies, pod_monitor
+from marketfeed_operator.children_parts import PodDefaults, hash_of
+from marketfeed_operator.children_services import mds_services
+from marketfeed_operator.observed import API_KEY, FeedState, Member, PodReading, annotations_on
+from marketfeed_operator.plan import Planned, next_plan
+from marketfeed_operator.spec import MarketFeed, symbols_of
+
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+DEFAULTS = PodDefaults("localhost/marketfeed:dev")
+LATER = NOW + timedelta(hours=1)
+SERVICES: dict[str, type[Settings]] = {
+    "ingest": IngestSettings,
+    "recorder": RecorderSettings,
+    "mds": MdsSettings,
+    "generator": GeneratorSettings,
+    "prepare": PrepareSettings,
+}
+SYMBOLS = [f"S{number}" for number in range(20)]
+
+
+def planned_for(its: MarketFeed, state: FeedState | None = None) -> Planned:
+    return next_plan(its, symbols_of(its), state or FeedState(), NOW)
+
+
+def run(its: MarketFeed, state: FeedState, planned: Planned | None = None, now: datetime = NOW) -> Desired:
+    return desired(its, state, planned or planned_for(its, state), DEFAULTS, now)
+
+
+def prepared(its: MarketFeed, *more: dict[str, Any]) -> FeedState:
+    return FeedState((done(prepare(its, DEFAULTS)), *more))
+
+
+def running(its: MarketFeed) -> FeedState:
+    """The state in which everything that is desired is there and settled."""
+    made = run(its, prepared(its))
+    return prepared(its, *(as_observed(child) for child in made.apply if child["kind"] != "Job"))
+
+
+def names(found: Desired, kind: str) -> set[str]:
+    return {child["metadata"]["name"] for child in found.apply if child["kind"] == kind}
+
+
+def env_of(child: dict[str, Any]) -> dict[str, str]:
+    container = child["spec"]["template"]["spec"]["containers"][0]
+    listed = [its["name"] for its in container["env"]]
+    assert len(listed) == len(set(listed))
+    return {its["name"]: its.get("value", "from a secret") for its in container["env"]}
+
+
+def test_pods_wait_for_the_prepare_job() -> None:
+    """Before topics and tables are there only the plan, the Services, the generator and the Job are made."""
+    its = feed(shards=2)
+    first = run(its, FeedState())
+    assert not is_prepared(its, FeedState(), DEFAULTS)
+    assert names(first, "Deployment") == {"demo-generator"}
+    assert names(first, "Job") == {prepare_name(its, DEFAULTS)}
+    assert names(first, "ConfigMap") == {"demo-plan"}
+    assert names(first, "Service") == {"demo-mds", "demo-mds-headless", "demo-generator"}
+    then = run(its, prepared(its))
+    expected = {"demo-generator", "demo-recorder", "demo-mds", "demo-ingest-0-0", "demo-ingest-1-0"}
+    assert names(then, "Deployment") == expected
+    assert names(then, "Job") == set()
+    assert ("Job", prepare_name(its, DEFAULTS)) in then.keep
+
+
+def test_a_new_prepare_job_leaves_what_runs_alone() -> None:
+    """A changed retention is prepared first; until then nothing is replaced and nothing is deleted."""
+    state = running(feed(shards=2))
+    changed = feed(shards=2, retention={"log": {"hours": 1}})
+    found = run(changed, state)
+    assert names(found, "Job") == {prepare_name(changed, DEFAULTS)}
+    assert names(found, "Deployment") == {"demo-generator"}
+    assert {("Deployment", "demo-mds"), ("Deployment", "demo-ingest-1-0")} <= found.keep
+
+
+@pytest.mark.parametrize("source", [FINNHUB, {"generator": {"faults": ["hang@3"]}}, HISTORY])
+def test_every_pod_is_restricted_bounded_and_owned(source: dict[str, Any]) -> None:
+    """The rules of Pod Security's restricted profile, requests and limits, and the owner: on all children."""
+    symbols = SYMBOLS if source is FINNHUB else None
+    its = feed(source=source, symbols=symbols, mds={"replicas": 2, "origins": ["https://a", "https://b"]})
+    found = run(its, prepared(its))
+    for child in found.apply:
+        owner = child["metadata"]["ownerReferences"][0]
+        assert (owner["uid"], owner["controller"], owner["blockOwnerDeletion"]) == ("uid-of-demo", True, True)
+        assert child["metadata"]["labels"]["marketfeed.dev/feed"] == "demo"
+        if child["kind"] not in ("Deployment", "Job"):
+            continue
+        pod = child["spec"]["template"]["spec"]
+        container = pod["containers"][0]
+        assert pod["enableServiceLinks"] is False
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert set(container["resources"]["requests"]) == set(container["resources"]["limits"]) == {"cpu", "memory"}
+        assert pod["terminationGracePeriodSeconds"] > float(env_of(child)["MARKETFEED_SHUTDOWN_TIMEOUT_S"])
+        if child["kind"] == "Deployment":
+            assert (
+                child["spec"]["selector"]["matchLabels"].items()
+                <= child["spec"]["template"]["metadata"]["labels"].items()
+            )
+            assert {port["name"] for port in container["ports"]} >= {"health"}
+
+
+@pytest.mark.parametrize("source", [FINNHUB, {"generator": {"faults": ["hang@3"]}}])
+def test_services_understand_their_variables(source: dict[str, Any]) -> None:
+    """Each variable that is set is one that its service has, with a value that it can read."""
+    symbols = SYMBOLS if source is FINNHUB else None
+    its = feed(
+        source=source, symbols=symbols, shards=2, mds={"origins": ["https://a"]},
+        storage={"trades": "postgres"}, observability={"otlpEndpoint": "http://otel:4318"},
+    )  # fmt: skip
+    first = run(its, FeedState())
+    then = run(its, prepared(its))
+    workloads = [child for child in (*first.apply, *then.apply) if child["kind"] in ("Deployment", "Job")]
+    assert len(workloads) >= 5
+    for child in workloads:
+        component = child["metadata"]["labels"]["app.kubernetes.io/component"]
+        settings = SERVICES[component]
+        env = env_of(child)
+        loaded = settings.load(env=env)
+        own = {"MARKETFEED_" + name.upper() for name in settings.__dataclass_fields__}
+        assert set(env) <= own
+        assert loaded.http_port == 8081
+        if component == "ingest":
+            assert isinstance(loaded, IngestSettings)
+            assert (loaded.shard, loaded.partitions, loaded.spool_mb) in (("0", 8, 900.0), ("1", 8, 900.0))
+
+
+@pytest.mark.parametrize(("mode", "settings"), [("import", ImportSettings), ("replay", ReplaySettings)])
+def test_the_history_job_reads_its_files_once(mode: str, settings: type[Settings]) -> None:
+    """Its name changes with what it reads and with nothing else; a replay is never repeated by itself."""
+    source = {"history": {"mode": mode, "files": {"persistentVolumeClaim": "data", "paths": ["a.csv", "b/c.csv.gz"]}}}
+    its = feed(source=source)
+    job = history(its, DEFAULTS)
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    assert container["args"] == ["history", mode, "/data/a.csv", "/data/b/c.csv.gz"]
+    settings.load(env=env_of(job))
+    assert job["spec"]["backoffLimit"] == (3 if mode == "import" else 0)
+    assert history_name(feed(source=source, image="other:1")) == history_name(its)
+    more = {"history": {**source["history"], "files": {"persistentVolumeClaim": "data", "paths": ["a.csv"]}}}
+    assert history_name(feed(source=more)) != history_name(its)
+    found = run(its, prepared(its))
+    assert names(found, "Deployment") == {"demo-recorder", "demo-mds"}
+    assert names(found, "Job") == {history_name(its)}
+    again = run(its, prepared(its, as_observed(job)))
+    assert names(again, "Job") == set()
+    assert ("Job", history_name(its)) in again.keep
+
+
+def test_names_fit_into_kubernetes() -> None:
+    """With the longest name and the most shards every name is a DNS label."""
+    its = feed(name="x" * 40, shards=50, redundancy=2)
+    for child in run(its, prepared(its)).apply:
+        assert len(child["metadata"]["name"]) <= 63
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 2), st.permutations(range(10))), min_size=1, max_size=5))
+def test_members_keep_their_keys_and_share_none(steps: list[tuple[int, int, list[int]]]) -> None:
+    """Whatever is scaled, and however the list of keys is ordered: no key for two, and who has one keeps it."""
+    existing: dict[Member, dict[str, Any]] = {}
+    for shards, redundancy, order in steps:
+        keys = [{"name": "finnhub", "key": f"k{number}"} for number in order]
+        its = feed(source={"finnhub": {"apiKeys": keys}}, symbols=SYMBOLS, shards=shards, redundancy=redundancy)
+        given_keys = key_indices(its, members(its), existing)
+        assert sorted(given_keys, key=str) == sorted(members(its), key=str)
+        assert len(set(given_keys.values())) == len(given_keys)
+        for member in set(members(its)) & set(existing):
+            listed = keys[given_keys[member]]
+            assert annotations_on(existing[member])[API_KEY] == f"finnhub/{listed['key']}"
+        existing = {
+            member: {"metadata": {"annotations": {API_KEY: f"finnhub/{keys[index]['key']}"}}}
+            for member, index in given_keys.items()
+        }
+
+
+def test_a_member_without_a_free_key_waits_for_a_leaving_one() -> None:
+    """A leaving pod has its key until it has handed over; the newcomer is made then."""
+    source = {"finnhub": {"apiKeys": [{"name": "f", "key": "a"}, {"name": "f", "key": "b"}]}}
+    before = feed(source=source, symbols=SYMBOLS, shards=2)
+    state = running(before)
+    pods = [pod_of(child) for child in run(before, prepared(before)).apply if "ingest-" in child["metadata"]["name"]]
+    state = FeedState((*state.objects, *pods), {"demo-ingest-1-0-pod": PodReading(1, {"owns_nothing": False})})
+    after = feed(source=source, symbols=SYMBOLS, shards=1, redundancy=2)
+    found = run(after, state)
+    assert found.waiting == (Member(0, 1),)
+    assert "demo-ingest-1-0" in names(found, "Deployment")
+    gone = FeedState(state.objects, {"demo-ingest-1-0-pod": PodReading(1, {"owns_nothing": True})})
+    found = run(after, gone)
+    assert found.waiting == ()
+    assert "demo-ingest-1-0" not in names(found, "Deployment")
+    assert "demo-ingest-0-1" in names(found, "Deployment")
+
+
+def leaving_state(reading: dict[str, Any] | None, phase: str = "Running") -> tuple[MarketFeed, FeedState]:
+    """Shard 1 of two is to go."""
+    before = feed(shards=2)
+    state = running(before)
+    deployment = next(obj for obj in state.objects if obj["metadata"]["name"] == "demo-ingest-1-0")
+    pod = pod_of(dict(deployment), phase=phase)
+    readings = {pod["metadata"]["name"]: PodReading(1, reading)} if reading is not None else {}
+    return feed(shards=1), FeedState((*state.objects, pod), readings)
+
+
+@pytest.mark.parametrize(
+    ("reading", "phase", "stays"),
+    [
+        ({"owns_nothing": False, "phase": "live"}, "Running", True),
+        ({"owns_nothing": True, "phase": "left"}, "Running", False),
+        ({"phase": "live"}, "Running", True),
+        (None, "Running", True),
+        (None, "Pending", False),
+        (None, "Failed", False),
+    ],
+)
+def test_a_shard_leaves_when_it_owns_nothing(reading: dict[str, Any] | None, phase: str, stays: bool) -> None:
+    """Its pod's word counts; one that does not run owns nothing that it could hand over."""
+    its, state = leaving_state(reading, phase)
+    assert leaving(its, state, planned_for(its, state), NOW) == ([Member(1, 0)] if stays else [])
+
+
+def test_a_silent_leaving_shard_is_not_waited_for_for_ever() -> None:
+    """Ten minutes after the plan took everything from it, it goes without having answered."""
+    its, state = leaving_state(None)
+    planned = planned_for(its, state)
+    objects = [obj for obj in state.objects if obj["kind"] != "ConfigMap"]
+    adopted = FeedState((*objects, as_observed(plan_config_map(its, planned))))
+    again = next_plan(its, symbols_of(its), adopted, LATER)
+    assert not again.changed
+    assert leaving(its, adopted, again, NOW + timedelta(minutes=9)) == [Member(1, 0)]
+    assert leaving(its, adopted, again, NOW + timedelta(minutes=11)) == []
+
+
+def test_a_surplus_member_goes_when_another_is_at_work() -> None:
+    """From two members to one: the first has to be there."""
+    state = running(feed(redundancy=2))
+    its = feed(redundancy=1)
+    deployment = next(obj for obj in state.objects if obj["metadata"]["name"] == "demo-ingest-0-0")
+    pod = pod_of(dict(deployment))
+    asleep = FeedState((*state.objects, pod), {})
+    assert leaving(its, asleep, planned_for(its, asleep), NOW) == [Member(0, 1)]
+    working = FeedState(asleep.objects, {pod["metadata"]["name"]: PodReading(1, {"phase": "standby"})})
+    assert leaving(its, working, planned_for(its, working), NOW) == []
+
+
+def test_a_rollout_replaces_one_member_at_a_time() -> None:
+    """With a new image, one ingest Deployment is applied while all others are settled; the rest waits."""
+    state = running(feed(shards=3))
+    newer = feed(shards=3, image="new:1")
+    objects = {obj["metadata"]["name"]: obj for obj in (*state.objects, done(prepare(newer, DEFAULTS)))}
+    order = []
+    for _ in range(3):
+        found = run(newer, FeedState(tuple(objects.values())))
+        applied = [its for its in found.apply if its["metadata"]["name"].startswith("demo-ingest")]
+        changed = [its for its in applied if annotations_on(objects[its["metadata"]["name"]]) != annotations_on(its)]
+        assert len(changed) == 1
+        order.append(changed[0]["metadata"]["name"])
+        objects[order[-1]] = as_observed(changed[0], settled=False)
+        during = run(newer, FeedState(tuple(objects.values())))
+        waiting = {name for kind, name in during.keep if kind == "Deployment"}
+        assert waiting == {f"demo-ingest-{shard}-0" for shard in range(3)} - set(order)
+        objects[order[-1]] = as_observed(changed[0])
+    assert order == [f"demo-ingest-{shard}-0" for shard in range(3)]
+    assert run(newer, FeedState(tuple(objects.values()))).keep == {("Job", prepare_name(newer, DEFAULTS))}
+
+
+def test_a_broken_rollout_can_be_corrected() -> None:
+    """A member whose pod does not run is replaced at once, whoever else waits."""
+    state = running(feed(shards=3))
+    bad = feed(shards=3, image="bad:1")
+    objects = {obj["metadata"]["name"]: obj for obj in (*state.objects, done(prepare(bad, DEFAULTS)))}
+    broken = next(
+        its
+        for its in run(bad, FeedState(tuple(objects.values()))).apply
+        if its["metadata"]["name"] == "demo-ingest-0-0"
+    )
+    objects["demo-ingest-0-0"] = as_observed(broken, settled=False)
+    good = feed(shards=3)
+    found = run(good, FeedState(tuple(objects.values())))
+    assert "demo-ingest-0-0" in names(found, "Deployment")
+
+
+def test_budgets_are_only_where_several_pods_are() -> None:
+    """A budget over a single pod would block the drain of its node."""
+    assert disruption_budgets(feed()) == []
+    several = disruption_budgets(feed(redundancy=2, shards=2, mds={"replicas": 3}))
+    assert [its["metadata"]["name"] for its in several] == ["demo-mds", "demo-ingest-0", "demo-ingest-1"]
+    selector = several[1]["spec"]["selector"]["matchLabels"]
+    assert selector["marketfeed.dev/shard"] == "0"
+    assert "marketfeed.dev/member" not in selector
+
+
+def test_network_policies_deny_all_but_the_edges() -> None:
+    """Every component has a policy, beside the one that denies; they can be switched off."""
+    found = {its["metadata"]["name"]: its["spec"] for its in network_policies(feed(redis={"url": "redis://r:7000"}))}
+    assert set(found) == {
+        "demo-deny", "demo-health", "demo-prepare", "demo-recorder", "demo-mds", "demo-ingest", "demo-generator",
+    }  # fmt: skip
+    assert "egress" not in found["demo-deny"]
+    ports = [port["port"] for port in found["demo-recorder"]["egress"][1]["ports"]]
+    assert ports == [5432, 7000, 9092]
+    assert {port["port"] for port in found["demo-mds"]["ingress"][0]["ports"]} == {8080, 50051}
+    finnhub = {its["metadata"]["name"]: its["spec"] for its in network_policies(feed(source=FINNHUB, symbols=SYMBOLS))}
+    assert [port["port"] for port in finnhub["demo-ingest"]["egress"][1]["ports"]] == [443, 9092]
+    assert network_policies(feed(networkPolicies={"enabled": False})) == []
+
+
+def test_a_pod_monitor_is_made_where_its_api_is() -> None:
+    """It sets the labels that dashboards and alerts go by."""
+    its = feed()
+    assert "PodMonitor" not in {child["kind"] for child in run(its, prepared(its)).apply}
+    served = FeedState(prepared(its).objects, pod_monitors=True)
+    assert "PodMonitor" in {child["kind"] for child in run(its, served).apply}
+    relabelings = pod_monitor(its)["spec"]["podMetricsEndpoints"][0]["relabelings"]
+    assert {its["targetLabel"]: its["sourceLabels"] for its in relabelings}["shard"] == [
+        "__meta_kubernetes_pod_label_marketfeed_dev_shard"
+    ]
+
+
+def test_services_tell_their_protocols() -> None:
+    """A mesh or gateway sees WebSocket and HTTP/2 without being told elsewhere."""
+    plain, headless = mds_services(feed())
+    assert [port["appProtocol"] for port in plain["spec"]["ports"]] == ["kubernetes.io/ws", "kubernetes.io/h2c"]
+    assert headless["spec"]["clusterIP"] == "None"
+
+
+@given(shards=st.integers(0, 6), redundancy=st.integers(1, 2), replicas=st.integers(0, 3), monitors=st.booleans())
+def test_the_same_facts_give_the_same_children(shards: int, redundancy: int, replicas: int, monitors: bool) -> None:
+    """Children are a function of what is known: equal twice over, no name twice, all of it JSON."""
+    its = feed(shards=shards, redundancy=redundancy, mds={"replicas": replicas})
+    state = FeedState(prepared(its).objects, pod_monitors=monitors)
+    one, other = run(its, state), run(its, state)
+    assert one == other
+    keys = [(child["kind"], child["metadata"]["name"]) for child in one.apply]
+    assert len(keys) == len(set(keys))
+    json.dumps(one.apply)
+    wanted = {ingest_name(its, Member(*pair)) for pair in itertools.product(range(shards), range(redundancy))}
+    assert wanted <= names(one, "Deployment")
+    assert hash_of(one.apply) == hash_of(other.apply)
