@@ -40,7 +40,7 @@ def test_the_api_is_kept_on_uninstall() -> None:
 def test_the_operators_rights_are_few() -> None:
     """No Secret, no wildcard; the Lease is one by name, but for `create`, which cannot be."""
     objects = operator()
-    rules = only(objects, "ClusterRole", "operator")["rules"]
+    rules = only(objects, "Role", "operator")["rules"]
     assert not [rule for rule in rules if NO_VERB & set(rule["verbs"]) or NO_RESOURCE & set(rule["resources"])]
     create, rest = only(objects, "Role", "lease")["rules"]
     assert create["verbs"] == ["create"]
@@ -48,14 +48,37 @@ def test_the_operators_rights_are_few() -> None:
     assert rest["resourceNames"] == [variables(objects)["MARKETFEED_OPERATOR_LEASE_NAME"]]
 
 
-def test_named_namespaces_need_no_cluster_role() -> None:
-    """Each gets a Role and a binding, and the operator is told the same list."""
-    objects = operator({"namespaces": ["a", "b"], "rbac": {"aggregate": False}})
+def test_rights_that_few_clusters_need_are_asked_for() -> None:
+    """PodMonitors where their API exists, finalizers where an admission plugin wants them."""
+
+    def resources(objects: list[Object]) -> set[str]:
+        return {name for rule in only(objects, "Role", "operator")["rules"] for name in rule["resources"]}
+
+    assert not {"podmonitors", "marketfeeds/finalizers"} & resources(operator())
+    assert "podmonitors" in resources(
+        template("marketfeed-operator", None, "--api-versions", "monitoring.coreos.com/v1")
+    )
+    assert "marketfeeds/finalizers" in resources(operator({"rbac": {"finalizers": True}}))
+
+
+@pytest.mark.parametrize(("named", "served"), [([], ["md"]), (["a", "b"], ["a", "b"])])
+def test_an_operator_of_namespaces_needs_no_cluster_role(named: list[str], served: list[str]) -> None:
+    """Each gets a Role and a binding, and the operator is told the same list; the release's own by default."""
+    objects = operator({"namespaces": named, "rbac": {"aggregate": False}})
     assert not [one for one in objects if one["kind"].startswith("ClusterRole")]
-    roles = {one["metadata"]["namespace"]: one["rules"] for one in objects if one["kind"] == "Role"}
-    assert set(roles) == {"a", "b", "md"}
-    assert roles["a"] == roles["b"] == only(operator(), "ClusterRole", "operator")["rules"]
-    assert variables(objects)["MARKETFEED_OPERATOR_NAMESPACES"] == "a,b"
+    for kind in ("Role", "RoleBinding"):
+        made = [one["metadata"]["namespace"] for one in objects if one["kind"] == kind and "lease" not in str(one)]
+        assert made == served
+    assert variables(objects)["MARKETFEED_OPERATOR_NAMESPACES"] == ",".join(served)
+
+
+def test_an_operator_of_the_cluster_has_a_cluster_role() -> None:
+    """The same rules for all namespaces; to name some at the same time is refused."""
+    objects = operator({"allNamespaces": True})
+    assert only(objects, "ClusterRole", "operator")["rules"] == only(operator(), "Role", "operator")["rules"]
+    assert variables(objects)["MARKETFEED_OPERATOR_NAMESPACES"] == ""
+    with pytest.raises(Refused, match="name some or set allNamespaces, not both"):
+        operator({"allNamespaces": True, "namespaces": ["a"]})
 
 
 def test_settings_become_variables() -> None:

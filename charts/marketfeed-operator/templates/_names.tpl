@@ -41,3 +41,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- printf "%s-%s" .Release.Namespace (include "operator.fullname" .) -}}
 {{- end -}}
 
+{{/* The namespaces that are served, as a YAML list; an empty one means all. */}}
+{{- define "operator.namespaces" -}}
+{{- if and .Values.allNamespaces .Values.namespaces -}}
+{{- fail "namespaces: name some or set allNamespaces, not both" -}}
+{{- else if .Values.allNamespaces -}}
+[]
+{{- else -}}
+{{- .Values.namespaces | default (list .Release.Namespace) | toYaml -}}
+{{- end -}}
+{{- end -}}
