@@ -7,7 +7,7 @@ ARGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format bench proto lock ui ui-test images clean charts charts-docs
+.PHONY: help setup demo test test-unit lint format bench proto crd lock ui ui-test images clean charts charts-docs
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,8 @@ lint: setup  ## style, types, the rooms' contracts, reproducible proto code
 	$(BIN)/pytest -q tests/unit/test_tidy.py
 	$(MAKE) --silent proto
 	git diff --exit-code --stat -- services/marketfeed/wire/v1
+	$(MAKE) --silent crd
+	git diff --exit-code --stat -- charts/marketfeed-operator/files docs/marketfeed-crd.md
 
 format: setup  ## apply the style
 	$(BIN)/ruff check --fix .
@@ -57,6 +59,9 @@ bench: setup  ## figures of the hot paths, one line each
 proto: setup  ## generate the code of protos/ (leaves no diff)
 	$(BIN)/python -m grpc_tools.protoc -Imarketfeed/wire/v1=protos/marketfeed/v1 --python_out=services --pyi_out=services \
 		$(patsubst protos/marketfeed/v1/%,marketfeed/wire/v1/%,$(wildcard protos/marketfeed/v1/*.proto))
+
+crd: setup  ## generate the CRD and docs/marketfeed-crd.md from the operator's model (leaves no diff)
+	$(BIN)/python -m marketfeed_operator.crd_files
 
 lock: $(VENV)/.uv  ## renew the hashed lock files after a change of pyproject.toml
 	cd requirements && ./lock
