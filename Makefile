@@ -7,7 +7,7 @@ ARGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format bench proto crd lock ui ui-test images clean charts charts-docs
+.PHONY: help setup demo test test-unit lint format bench proto crd lock ui ui-test images images-extra clean charts charts-docs
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -74,6 +74,11 @@ ui-test: $(VENV)/.local  ## type-check and test the page's pure parts
 
 images: $(VENV)/.local  ## container images for a cluster without a registry (ARGS="marketfeed kafka")
 	PYTHONPATH=k8s/images $(BIN)/python -m imagebuild $(ARGS)
+
+images-extra: $(VENV)/.local  ## Traefik, Prometheus and an OpenTelemetry collector as images, for `make e2e LEVEL=2`
+	@for name in traefik prometheus otel-collector; do \
+		PYTHONPATH=k8s/images $(BIN)/python -m imagebuild --program "$$(k8s/programs/build $$name)" $$name || exit 1; \
+	done
 
 charts: setup  ## the charts: schemas and page up to date, helm lint, every rendering held to its rules, dry runs on an API server
 	PYTHONPATH=k8s/charts $(BIN)/python -m chartvalues --check

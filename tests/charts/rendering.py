@@ -21,9 +21,10 @@ class Refused(Exception):
 
 
 def program(name: str) -> str:
-    """The path of a program, on PATH or where `make cluster` puts it. A test fails without it."""
-    found = shutil.which(name) or shutil.which(name, path=str(CACHE / "cluster" / "bin"))
-    assert found, f"{name} is missing; `make cluster` builds it, or install it"
+    """The path of a program, on PATH or where `make cluster` and `make images-extra` put it; else the test fails."""
+    places = [CACHE / "cluster" / "bin", *sorted((CACHE / "programs").glob("*"))]
+    found = shutil.which(name) or shutil.which(name, path=os.pathsep.join(map(str, places)))
+    assert found, f"{name} is missing; `make cluster` builds helm and kubectl, Debian's package prometheus has promtool"
     return found
 
 

@@ -39,6 +39,10 @@ class Ingredient:
     make: Callable[[Path], Path]
 
 
+# What the caller brings and the pantry does not keep.
+BROUGHT = ("program", "files")
+
+
 class Pantry:
     """The ingredients of a repository at `root`, kept below `cache`."""
 
@@ -56,6 +60,9 @@ class Pantry:
     def get(self, name: str) -> Path:
         """The ingredient, made if it is not there yet. Raises BuildFailed."""
         ingredient = self._find(name)
+        if name in BROUGHT:
+            # Where it is now: the same content may have been somewhere else the last time.
+            return ingredient.make(self._cache)
         folder = self._cache / "ingredients" / f"{name.replace(':', '-')}-{ingredient.key}"
         done = folder / ".path"
         if not done.exists():

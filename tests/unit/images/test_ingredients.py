@@ -63,3 +63,14 @@ def test_the_lock_files_decide_kafka(tmp_path: Path) -> None:
         lock.write_text(text)
         keys.add(Pantry(tmp_path, tmp_path).key("kafka-jars"))
     assert len(keys) == 2
+
+
+def test_what_the_caller_brings_is_taken_from_where_it_is_now(tmp_path: Path) -> None:
+    """The same content at another place is used there: the first place may be gone."""
+    for place in ("one", "two"):
+        folder = tmp_path / place
+        folder.mkdir()
+        (folder / "tool").write_text("the same")
+        pantry = Pantry(tmp_path, tmp_path / "cache", folder / "tool", folder)
+        assert pantry.get("program") == folder / "tool"
+        assert pantry.get("files") == folder
