@@ -89,7 +89,11 @@ def history(feed: MarketFeed, defaults: PodDefaults) -> Child:
             "rules": [
                 # A wrong setting or file stays wrong; a pod that its node lost did nothing wrong.
                 {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [_WRONG_SETTING]}},
-                *([{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}] if is_import else []),
+                *(
+                    [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+                    if is_import
+                    else []
+                ),
             ]
         },
         "template": pod_template(feed, defaults, container, labels, restartPolicy="Never"),

@@ -13,7 +13,7 @@ _INTRODUCTION = f"""\
 # MarketFeed
 
 `{GROUP}/{VERSION}`, namespaced, short name `mf`. One MarketFeed is one running pipeline: a source, the log in
-Kafka, the stores, and mds that serves clients. This page is generated from the operator's model (`make crd`), as the CRD is.
+Kafka, the stores, and mds that serves clients. This page is made from the operator's model (`make crd`), as the CRD is.
 
 A feed's id is `<namespace>.<name>` unless `spec.kafka.topicPrefix` names another; it prefixes topics and keys. Deleting
 a MarketFeed deletes its pods and keeps its topics and rows: a MarketFeed of the same id goes on where it ended.
@@ -115,7 +115,8 @@ def _rules(schema: Schema) -> str:
 
 
 def _all_rules(schema: Schema) -> Iterator[dict[str, Any]]:
-    yield from schema.get("x-kubernetes-validations", ())
+    if schema["type"] == "object":  # a number's rule is its bound
+        yield from schema.get("x-kubernetes-validations", ())
     for field in schema.get("properties", {}).values():
         yield from _all_rules(field)
     if "items" in schema:

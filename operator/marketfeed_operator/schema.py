@@ -147,7 +147,7 @@ def schema_of(described: inspect.Type) -> Schema:
         case inspect.IntType():
             return {"type": "integer", "format": "int64", **_bounds(minimum=described.ge, maximum=described.le)}
         case inspect.FloatType():
-            return {"type": "number", **_bounds(minimum=described.ge, maximum=described.le)}
+            return _number(described)
         case inspect.StrType():
             bounds = _bounds(minLength=described.min_length, maxLength=described.max_length, pattern=described.pattern)
             return {"type": "string", **bounds}
@@ -161,6 +161,15 @@ def schema_of(described: inspect.Type) -> Schema:
             return {"type": "object", "additionalProperties": schema_of(described.value_type), **bounds}
         case _:
             raise TypeError(f"no schema for {described}")
+
+
+def _number(described: inspect.FloatType) -> Schema:
+    """A number. The API server cuts a bound's fraction off when the value has none, so such a bound is a rule, too."""
+    schema = {"type": "number", **_bounds(minimum=described.ge, maximum=described.le)}
+    if described.ge is not None and described.ge != int(described.ge):
+        rule = {"rule": f"self >= {described.ge}", "message": f"must be at least {described.ge}"}
+        schema["x-kubernetes-validations"] = [rule]
+    return schema
 
 
 def _union(described: inspect.UnionType) -> Schema:

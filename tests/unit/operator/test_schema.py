@@ -67,11 +67,20 @@ def test_defaults_are_those_of_the_model() -> None:
 
 def test_rules_tell_their_field() -> None:
     """Each rule's sentence names the field that it is about."""
-    rules = [rule for _, schema in walk(resource_schema()) for rule in schema.get("x-kubernetes-validations", ())]
-    assert len(rules) > 15
-    for rule in rules:
-        assert "spec." in rule["message"] or "metadata." in rule["message"]
+    ruled = [
+        (schema, rule) for _, schema in walk(resource_schema()) for rule in schema.get("x-kubernetes-validations", ())
+    ]
+    assert len(ruled) > 15
+    for schema, rule in ruled:
+        # The API server puts the path before the sentence; rules of whole parts say which of their fields they mean.
+        assert schema["type"] != "object" or "spec." in rule["message"] or "metadata." in rule["message"]
         assert set(rule) <= {"rule", "message", "fieldPath"}
+
+
+def test_a_fractional_bound_is_a_rule() -> None:
+    """The API server itself would take 0 for a number of at least 0.01, as it cuts the bound for whole values."""
+    rate = part_schema(Spec)["properties"]["source"]["properties"]["generator"]["properties"]["rate"]
+    assert rate["x-kubernetes-validations"] == [{"rule": "self >= 0.01", "message": "must be at least 0.01"}]
 
 
 def test_the_resource_can_be_scaled_selected_and_read() -> None:
