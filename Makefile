@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Depth of `make e2e`.
+LEVEL ?= 1
 # Bytecode is kept whatever the machine's habit: without it every process of the demo and every test compiles its imports.
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint format bench proto crd lock ui ui-test images images-extra clean charts charts-docs
+.PHONY: help setup demo test e2e test-unit lint format bench proto crd lock ui ui-test images images-extra clean charts charts-docs
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +36,11 @@ demo: $(VENV)/.local  ## real Kafka, Valkey and PostgreSQL, a generator, and the
 test: setup  ## all tests: unit, integration on real servers, browser, end to end
 	$(BIN)/pytest -q -n auto tests/unit $(ARGS)
 	$(BIN)/pytest tests/integration tests/e2e --ignore tests/e2e/cluster $(ARGS)
+
+e2e: setup  ## end to end on Kubernetes: KUBECONFIG's cluster, else the local one (LEVEL=2 for all)
+	@test -n "$$KUBECONFIG" || $(MAKE) --no-print-directory cluster
+	@test -n "$$KUBECONFIG" || $(MAKE) --no-print-directory images
+	E2E_LEVEL=$(LEVEL) $(BIN)/pytest -s -v tests/e2e/cluster $(ARGS)
 
 test-unit: setup  ## the pure part: no servers, on all cores
 	$(BIN)/pytest -q -n auto tests/unit $(ARGS)

@@ -61,7 +61,7 @@ def install(cluster: Cluster, *options: str) -> float:
     values = ROOT / "k8s" / "cluster" / "values-local.yaml"
     cluster.helm(
         "upgrade", "--install", RELEASE, str(ROOT / "charts" / "marketfeed"), "-f", str(values), *options,
-        "--wait", "--timeout", "5m", timeout_s=330,
+        "--take-ownership", "--wait", "--timeout", "5m", timeout_s=330,
     )  # fmt: skip
     return time.monotonic() - begun
 
