@@ -37,7 +37,7 @@ def cluster() -> Cluster:
     if not kubeconfig.exists():
         pytest.fail(f"no cluster: {kubeconfig} is not there. Run `make cluster`, or set KUBECONFIG")
     found = Cluster(kubeconfig, tools=CACHE / "bin")
-    found.kubectl("version", "-o", "json")
+    found.kubectl("get", "--raw", "/readyz")
     return found
 
 
