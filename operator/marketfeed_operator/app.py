@@ -1,0 +1,201 @@
+"""The operator as a process: pages, election, and, while leading, watches, queue, poller and resync."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Iterable
+
+from marketfeed_operator import logs, metrics
+from marketfeed_operator.child_writer import ChildWriter, Key
+from marketfeed_operator.cluster import Cluster
+from marketfeed_operator.cluster_errors import ClusterError
+from marketfeed_operator.event_recorder import EventRecorder
+from marketfeed_operator.handlers import Change
+from marketfeed_operator.health import HealthServer, Limits, Vital
+from marketfeed_operator.kinds import MARKETFEED
+from marketfeed_operator.leader import Elector
+from marketfeed_operator.lease import ClusterLease
+from marketfeed_operator.logs import facts
+from marketfeed_operator.poller import Poller
+from marketfeed_operator.reconcile import Reconciler
+from marketfeed_operator.resync import Resync
+from marketfeed_operator.settings import OperatorSettings
+from marketfeed_operator.status_writer import StatusWriter
+from marketfeed_operator.watching import Watching
+from marketfeed_operator.work_queue import Schedule, WorkQueue
+
+log = logging.getLogger("operator")
+
+
+class Leadership:
+    """Everything that runs while this replica leads. Nothing of it outlives the leadership."""
+
+    def __init__(self, cluster: Cluster, settings: OperatorSettings) -> None:
+        self.settings = settings
+        self.children = ChildWriter(cluster)
+        self.status = StatusWriter(cluster, settings.status_interval_s)
+        self.watching = Watching(cluster, settings, self.changed)
+        self.poller = Poller(
+            settings.status_port, settings.poll_timeout_s, settings.poll_concurrency, settings.status_host
+        )
+        recorder = EventRecorder(cluster, settings.own_identity(), time.monotonic)
+        self.reconciler = Reconciler(
+            cluster, settings, self.watching, self.children, self.status, recorder, self.poller
+        )
+        schedule = Schedule(cap_s=settings.backoff_cap_s, limit=settings.queue_limit)
+        self.queue = WorkQueue(schedule, self.reconciler.reconcile, settings.reconcile_timeout_s)
+        self.resync = Resync(cluster, self.children, settings.namespaces, settings.resync_interval_s, self._ask)
+        self.known: set[Key] = set()
+
+    def changed(self, change: Change) -> None:
+        """Something that a watch showed: into the queue, and out of memory what is gone."""
+        metrics.TRIGGERS.labels(change.source).inc()
+        if change.source != MARKETFEED.name:
+            self.queue.add(change.key)
+        elif change.gone:
+            self.known.discard(change.key)
+            self.queue.add(change.key)
+        else:
+            self.known.add(change.key)
+            self.queue.add(change.key, urgent=change.urgent)
+
+    def _ask(self, key: Key, after_s: float) -> None:
+        metrics.TRIGGERS.labels("resync").inc()
+        self.queue.add(key, after_s=after_s)
+
+    def feeds(self) -> Iterable[Key]:
+        """The feeds that exist, as far as is known."""
+        return tuple(self.known)
+
+    async def run(self, over: asyncio.Event) -> None:
+        """Work until `over`. In order: no new work, the running reconciles end, the watches close."""
+        try:
+            await self._work(over)
+        finally:
+            self.reconciler.gauges.clear()
+            await self.poller.close()
+
+    async def _work(self, over: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(self.watching.run(over), name="operator/watching")
+            workers = [
+                group.create_task(self.queue.run_worker(), name=f"operator/worker-{number}")
+                for number in range(self.settings.workers)
+            ]
+            others = [
+                group.create_task(self.resync.run(self.feeds), name="operator/resync"),
+                group.create_task(self._poll(), name="operator/poller"),
+            ]
+            await over.wait()
+            for task in (*others, *workers):
+                task.cancel()
+            await asyncio.wait({watching, *others, *workers}, timeout=self.settings.shutdown_timeout_s * 0.8)
+            watching.cancel()
+
+    async def _poll(self) -> None:
+        """Ask all pods, then have the feeds that got an answer looked at; for ever."""
+        while True:
+            began = time.monotonic()
+            try:
+                answered = await self.reconciler.poll(list(self.feeds()))
+            except (ClusterError, TimeoutError) as error:
+                log.warning("could not poll", extra=facts(error=str(error) or "timed out"))
+                answered = []
+            for key in answered:
+                metrics.TRIGGERS.labels("poll").inc()
+                self.queue.add(key)
+            await asyncio.sleep(max(1.0, self.settings.poll_interval_s - (time.monotonic() - began)))
+
+
+class Operator:
+    """One replica, for the life of the process."""
+
+    def __init__(self, settings: OperatorSettings, cluster: Cluster) -> None:
+        self.settings = settings
+        self.cluster = cluster
+        self.leadership: Leadership | None = None
+        store = ClusterLease(cluster, settings.own_namespace(), settings.lease_name)
+        self.elector = Elector(
+            store,
+            settings.own_identity(),
+            settings.lease_duration_s,
+            settings.renew_deadline_s,
+            settings.retry_period_s,
+        )
+        limits = Limits(settings.lease_duration_s, settings.watch_dead_s, settings.queue_stuck_s)
+        self.health = HealthServer(self.vital, limits, self.state)
+
+    def vital(self) -> Vital:
+        """What health is judged by, now."""
+        leadership = self.leadership
+        if leadership is None:
+            return Vital()
+        return Vital(
+            leading=True,
+            renewal_age_s=self.elector.renewal_age_s(asyncio.get_running_loop().time()),
+            watch_ages_s=leadership.watching.ages_s(),
+            queue_oldest_s=leadership.queue.oldest_s(),
+        )
+
+    def state(self) -> dict[str, object]:
+        """For people: who leads, and how much is known."""
+        leadership = self.leadership
+        return {
+            "identity": self.settings.own_identity(),
+            "leading": self.elector.held,
+            "holder": self.elector.holder,
+            "feeds": len(leadership.known) if leadership else 0,
+        }
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Serve the pages and stand for election until `stopping`; then end in order, within one deadline."""
+        port = await self.health.start(self.settings.http_host, self.settings.http_port)
+        log.info("health at", extra=facts(url=f"http://{self.settings.http_host}:{port}/healthz"))
+        self.health.ready = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                standing = group.create_task(self.elector.run(stopping, self._lead), name="operator/election")
+                guard = group.create_task(self._enforce_deadline(stopping, standing), name="operator/shutdown")
+                standing.add_done_callback(lambda _: guard.cancel())
+        finally:
+            self.health.ready = False
+            await self.health.close()
+
+    async def _lead(self, over: asyncio.Event) -> None:
+        self.leadership = Leadership(self.cluster, self.settings)
+        try:
+            await self.leadership.run(over)
+        finally:
+            self.leadership = None
+
+    async def _enforce_deadline(self, stopping: asyncio.Event, standing: asyncio.Task[None]) -> None:
+        await stopping.wait()
+        await asyncio.sleep(self.settings.shutdown_timeout_s)
+        log.error("the orderly end took too long", extra=facts(limit_s=self.settings.shutdown_timeout_s))
+        standing.cancel()
+
+
+async def main(settings: OperatorSettings) -> None:
+    """Run a replica until SIGTERM or SIGINT. Raises OperatorSettingError for a setting that cannot be used."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    log.info("starting", extra=facts(**settings.summary()))
+    cluster = await Cluster.connect(settings)
+    try:
+        await Operator(settings, cluster).run(stopping)
+    finally:
+        await cluster.close()
+    log.info("stopped")
+
+
+def run() -> int:
+    """The process: 0 after an orderly end, 2 for a wrong setting."""
+    settings = OperatorSettings.load()
+    logs.set_up(settings.log_format, settings.log_level)
+    asyncio.run(main(settings))
+    return 0

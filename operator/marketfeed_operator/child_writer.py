@@ -1,0 +1,199 @@
+"""Makes a feed's children what they are wanted to be: applies what differs, repairs drift, deletes what has to go.
+
+Server-side apply with the full intent each time. A child is left alone while its intent is the one applied last and the
+watch shows it unchanged since; anything else, a missing one included, is applied again. What was applied is remembered
+for one leadership only, so a new leader applies everything once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from marketfeed_operator import metrics
+from marketfeed_operator.cluster import Cluster
+from marketfeed_operator.cluster_errors import ClusterError, Conflict, Forbidden, Refused
+from marketfeed_operator.kinds import BY_NAME, CHILD_KINDS, POD, Kind
+from marketfeed_operator.logs import facts
+from marketfeed_operator.observed_objects import Observed, fingerprint, intent_hash, observe
+
+log = logging.getLogger("operator.children")
+
+Key = tuple[str, str]
+ChildKey = tuple[str, str]  # kind, name
+PLAN_REVISION = "marketfeed.dev/plan-revision"
+_WATCHED = frozenset(kind.name for kind in CHILD_KINDS)
+
+
+@dataclass(slots=True)
+class Applied:
+    """What was applied last: a hash of the intent, and fingerprint and version of the object as it was stored then.
+
+    `stored` is the object itself, kept until the watch has caught up.
+    """
+
+    intent: str
+    fingerprint: str
+    version: str
+    stored: Observed | None = None
+
+
+def must_apply(intent: str, applied: Applied | None, seen: Observed | None, watched: bool) -> bool:
+    """Whether a child has to be applied. Pure.
+
+    A view older than our own write is no drift: the watch has not caught up yet.
+    """
+    if applied is None or applied.intent != intent:
+        return True
+    if not watched:
+        return False
+    if seen is None:
+        return True
+    return seen.fingerprint != applied.fingerprint and not _older(seen.version, applied.version)
+
+
+def _older(seen: str, applied: str) -> bool:
+    """Whether a resourceVersion is older; versions that are no numbers are not judged."""
+    return seen.isdecimal() and applied.isdecimal() and int(seen) < int(applied)
+
+
+def superfluous(feed_uid: str, wanted: Iterable[ChildKey], seen: Iterable[Observed]) -> list[Observed]:
+    """Children of this very feed that are wanted no more, Deployments first so that their pods go. Pure."""
+    kept = set(wanted)
+    found = [
+        child
+        for child in seen
+        if child.kind in _WATCHED
+        and (child.kind, child.name) not in kept
+        and "deletionTimestamp" not in child.body["metadata"]
+        and any(owner.get("uid") == feed_uid for owner in child.body["metadata"].get("ownerReferences") or ())
+    ]
+    return sorted(found, key=lambda child: (child.kind != "Deployment", child.kind, child.name))
+
+
+def freshened(remembered: Mapping[ChildKey, Applied], seen: Sequence[Observed]) -> tuple[Observed, ...]:
+    """What the watch shows, with our own newer writes in place of what it shows still.
+
+    Otherwise a reconcile right after another would plan from a plan that is no longer in force, or let the next shard
+    roll because the last one's new generation has not come round yet.
+    """
+    by_key = {(child.kind, child.name): child for child in seen}
+    for which, applied in remembered.items():
+        if applied.stored is None:
+            continue
+        shown = by_key.get(which)
+        if shown is None or _older(shown.version, applied.version):
+            by_key[which] = applied.stored
+        else:
+            applied.stored = None
+    return tuple(by_key.values())
+
+
+class ChildWriter:
+    """Writes the children of all feeds of one leadership."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._applied: dict[Key, dict[ChildKey, Applied]] = {}
+
+    def view(self, key: Key, seen: Sequence[Observed]) -> tuple[Observed, ...]:
+        """The feed's children as they are: what the watch shows, and what we wrote since."""
+        return freshened(self._applied.get(key, {}), seen)
+
+    async def converge(
+        self,
+        key: Key,
+        feed_uid: str,
+        wanted: Sequence[Mapping[str, Any]],
+        keep: frozenset[ChildKey],
+        seen: Sequence[Observed],
+    ) -> list[ClusterError]:
+        """Apply and delete until the feed's children are `wanted`, and those in `keep` are left as they are.
+
+        Returns what the API server refused: one bad child keeps no other from being written. Raises Unavailable.
+        """
+        by_key = {(child.kind, child.name): child for child in seen}
+        remembered = self._applied.setdefault(key, {})
+        refused: list[ClusterError] = []
+        for child in wanted:
+            which = (child["kind"], child["metadata"]["name"])
+            intent = intent_hash(child)
+            if must_apply(intent, remembered.get(which), by_key.get(which), which[0] in _WATCHED):
+                try:
+                    await self._apply(key, which, child, intent)
+                except (Conflict, Forbidden, Refused) as error:
+                    refused.append(error)
+        for gone in superfluous(feed_uid, {(c["kind"], c["metadata"]["name"]) for c in wanted} | keep, seen):
+            try:
+                await self._delete(key, gone)
+            except Forbidden as error:
+                refused.append(error)
+        return refused
+
+    async def _delete(self, key: Key, child: Observed) -> None:
+        deleted = await self._cluster.delete(BY_NAME[child.kind], child.namespace, child.name, child.uid)
+        self._applied[key].pop((child.kind, child.name), None)
+        if deleted:
+            log.info("deleted", extra=facts(feed="/".join(key), kind=child.kind, name=child.name))
+
+    async def _apply(self, key: Key, which: ChildKey, child: Mapping[str, Any], intent: str) -> None:
+        before = self._applied[key].get(which)
+        try:
+            stored = await self._cluster.apply(child)
+        except Refused as error:
+            stored = await self._overwrite(child, error)
+        version = str(stored["metadata"].get("resourceVersion", ""))
+        if before is not None and before.intent == intent and before.version != version:
+            metrics.DRIFT.labels(which[0]).inc()
+            log.info("repaired", extra=facts(feed="/".join(key), kind=which[0], name=which[1]))
+        elif before is None or before.intent != intent:
+            log.debug("applied", extra=facts(feed="/".join(key), kind=which[0], name=which[1]))
+        self._applied[key][which] = Applied(
+            intent, fingerprint(stored), version, observe(BY_NAME[which[0]], stored) if which[0] in _WATCHED else None
+        )
+
+    async def _overwrite(self, child: Mapping[str, Any], refused: Refused) -> dict[str, Any]:
+        """Apply once more after writing whole lists over what others put into them.
+
+        Apply merges lists by key: a Service whose port number somebody changed would get a second port of the same
+        name, which is refused for ever. A merge patch replaces lists. Raises Refused if the object itself is wrong.
+        """
+        kind, metadata = BY_NAME[child["kind"]], child["metadata"]
+        if not await self._merged(kind, metadata["namespace"], metadata["name"], child):
+            raise refused
+        return await self._cluster.apply(child)
+
+    async def announce_plan(self, pods: Iterable[Observed], revision: int) -> None:
+        """Write the plan's revision onto the pods that read it, which makes their kubelet refresh the mounted file.
+
+        Without it a changed ConfigMap reaches a running pod after a minute or more.
+        """
+        for pod in pods:
+            metadata = pod.body["metadata"]
+            if (metadata.get("annotations") or {}).get(PLAN_REVISION) != str(revision):
+                change = {"metadata": {"annotations": {PLAN_REVISION: str(revision)}}}
+                await self._merged(POD, pod.namespace, pod.name, change)
+
+    async def _merged(self, kind: Kind, namespace: str, name: str, change: Mapping[str, Any]) -> bool:
+        """Merge; False if there is no such object."""
+        try:
+            await self._cluster.merge(kind, namespace, name, change)
+        except ClusterError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
+    def forget(self, key: Key) -> None:
+        """The feed is gone, or everything of it is to be applied again."""
+        self._applied.pop(key, None)
+
+    def missing(self, key: Key, existing: frozenset[ChildKey]) -> bool:
+        """Whether something that was applied is not among what a fresh list shows; forgets it if so."""
+        remembered = self._applied.get(key, {})
+        lost = [which for which in remembered if which[0] in _WATCHED and which not in existing]
+        for which in lost:
+            del remembered[which]
+        return bool(lost)

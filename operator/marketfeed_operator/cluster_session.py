@@ -1,0 +1,107 @@
+"""How requests to the API server are signed and how silent watches are noticed, for our client and for kopf's.
+
+Both libraries use aiohttp sessions, and a session takes a middleware: it puts the token on each request, reads the
+token file again after a 401, and notes when each watch last said anything, bookmarks included (kopf tells nobody).
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse, hdrs
+
+_RECHECK_S = 5.0
+
+Note = Callable[[str], None]
+
+
+class MountedToken:
+    """A bound service account token: a file that the kubelet replaces well before the token expires."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._token = ""
+        self._stamp: tuple[int, int] | None = None
+        self._checked_at = 0.0
+
+    def value(self) -> str:
+        """The token; the file is looked at every few seconds."""
+        now = time.monotonic()
+        if self._token and now - self._checked_at < _RECHECK_S:
+            return self._token
+        return self.reread()
+
+    def reread(self) -> str:
+        """The token as the file has it now; the last known one while the file cannot be read."""
+        self._checked_at = time.monotonic()
+        try:
+            # stat follows the link that the kubelet swaps.
+            stat = os.stat(self._path)
+            stamp = (stat.st_ino, stat.st_mtime_ns)
+            if stamp != self._stamp:
+                self._token, self._stamp = self._path.read_text().strip(), stamp
+        except OSError:
+            pass
+        return self._token
+
+
+def authorize(token: MountedToken | None) -> ClientMiddlewareType:
+    """Sign each request with the mounted token; after a 401 read it again and, if it is another one, try once more."""
+
+    async def middleware(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        if token is None:
+            return await handler(request)
+        used = token.value()
+        request.headers[hdrs.AUTHORIZATION] = f"Bearer {used}"
+        response = await handler(request)
+        if response.status != 401 or token.reread() == used:
+            return response
+        response.release()
+        request.headers[hdrs.AUTHORIZATION] = f"Bearer {token.value()}"
+        return await handler(request)
+
+    return middleware
+
+
+def watch_session(
+    context: ssl.SSLContext | None, headers: dict[str, str], token: MountedToken | None, note: Note
+) -> aiohttp.ClientSession:
+    """The session for kopf: signed, checked with `context`; each sign of life of a watch is told to `note`."""
+    connector = aiohttp.TCPConnector(limit=0, ssl=context if context is not None else True)
+    return aiohttp.ClientSession(connector=connector, headers=headers, middlewares=[authorize(token), _listen(note)])
+
+
+def _listen(note: Note) -> ClientMiddlewareType:
+    async def middleware(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        response = await handler(request)
+        if request.url.query.get("watch") == "true" and response.status == 200:
+            plural = request.url.path.rpartition("/")[2]
+            note(plural)
+            listened: Any = _Listened(response.content, lambda: note(plural))
+            response.content = listened
+        return response
+
+    return middleware
+
+
+class _Listened:
+    """A response's stream that says when something came; everything else is the stream's own."""
+
+    def __init__(self, stream: aiohttp.StreamReader, heard: Callable[[], None]) -> None:
+        self._stream = stream
+        self._heard = heard
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        """The stream's chunks."""
+        async for chunk in self._stream.iter_chunked(size):
+            self._heard()
+            yield chunk

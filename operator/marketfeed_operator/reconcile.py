@@ -1,0 +1,284 @@
+"""One level-based reconcile of a MarketFeed: look at what is, decide what should be, make it so, say so in the status.
+
+It does not matter what asked for it. Everything it needs is read anew from the watches' indices, the last answers of
+the pods and the referenced ConfigMap; everything it writes is the full intent. What to do is decided by the pure half
+(`spec`, `plan`, `children`, `status`); this module only carries values in and results out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from marketfeed_operator.children_parts import PodDefaults
+from marketfeed_operator.observed import FeedState, PodReading
+from marketfeed_operator.spec import InvalidSpec
+from marketfeed_operator.status import Problem
+
+from marketfeed_operator import children, metrics, plan, spec, status
+from marketfeed_operator.child_writer import ChildWriter, Key
+from marketfeed_operator.cluster import Cluster
+from marketfeed_operator.cluster_errors import ClusterError, Forbidden
+from marketfeed_operator.event_recorder import EventRecorder, FeedEvent
+from marketfeed_operator.feed_gauges import FeedGauges
+from marketfeed_operator.handlers import Snapshot
+from marketfeed_operator.kinds import CONFIG_MAP, POD, POD_MONITOR
+from marketfeed_operator.logs import facts
+from marketfeed_operator.observed_objects import Observed
+from marketfeed_operator.poller import Poller, Reading, targets_of
+from marketfeed_operator.settings import OperatorSettings
+from marketfeed_operator.status_writer import StatusWriter
+from marketfeed_operator.watching import Watching
+from marketfeed_operator.work_queue import DONE, Outcome
+
+log = logging.getLogger("operator.reconcile")
+
+_POLLED = frozenset({"ingest", "recorder", "mds", "history", "generator", "prepare"})
+_STATE_KINDS = frozenset({"Deployment", "Job", "Pod", "ConfigMap"})
+PAUSED = "marketfeed.dev/paused"
+# Whether an optional API is served is asked so often at most.
+_API_CHECK_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What the pure half says: the feed, its plan and its children; or the problem that keeps it from saying so."""
+
+    feed: spec.MarketFeed | None = None
+    planned: plan.Planned | None = None
+    desired: children.Desired | None = None
+    problem: Problem | None = None
+
+
+def decide(feed: Mapping[str, Any], state: FeedState, defaults: PodDefaults, now: datetime) -> Decided:
+    """What should be, from what is. Pure; an invalid specification is a problem, not an error."""
+    parsed = None
+    try:
+        parsed = spec.parse(feed)
+        planned = plan.next_plan(parsed, spec.symbols_of(parsed, state.symbols_text), state, now)
+        return Decided(parsed, planned, children.desired(parsed, state, planned, defaults, now))
+    except InvalidSpec as error:
+        return Decided(feed=parsed, problem=Problem.of_invalid(error))
+
+
+def problem_of(error: ClusterError) -> Problem:
+    """What a refused child means for its feed: tried again with back-off, because quota, rights and rules change."""
+    if isinstance(error, Forbidden):
+        if "exceeded quota" in error.message:
+            return Problem("QuotaExceeded", f"{error.message}; raise the ResourceQuota or ask for less", False)
+        return Problem("Forbidden", f"the operator may not: {error.message}", False)
+    return Problem("ChildRefused", f"the API server refused a child: {error.message}", False)
+
+
+class Reconciler:
+    """Reconciles the feeds of one leadership; `reconcile` is called for one feed at a time only."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        settings: OperatorSettings,
+        watching: Watching,
+        children: ChildWriter,
+        status: StatusWriter,
+        recorder: EventRecorder,
+        poller: Poller,
+    ) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._watching = watching
+        self._children = children
+        self._status = status
+        self._recorder = recorder
+        self._poller = poller
+        self._readings: dict[Key, dict[str, Reading]] = {}
+        self._symbol_versions: dict[Key, str] = {}
+        self._uids: dict[Key, str] = {}
+        self._monitors: tuple[bool, float] = (False, float("-inf"))
+        self._defaults = PodDefaults(settings.image, settings.image_pull_policy)
+        self.gauges = FeedGauges()
+
+    async def reconcile(self, key: Key) -> Outcome:
+        """Bring one feed up to date. Never raises what is expected: it becomes an outcome and a condition."""
+        began = time.monotonic()
+        result = "failed"
+        try:
+            outcome = await self._reconcile(key)
+            result = "failed" if outcome.failed else "done"
+        except ClusterError as error:
+            outcome = self._failed(key, error)
+        finally:
+            metrics.RECONCILE_S.observe(time.monotonic() - began)
+            metrics.RECONCILES.labels(result).inc()
+        return outcome
+
+    async def _reconcile(self, key: Key) -> Outcome:
+        seen = await self._watching.snapshot(key)
+        feed = seen.feed
+        if feed is None or self._uids.get(key, feed.uid) != feed.uid:
+            self.forget(key)
+        if feed is None or "deletionTimestamp" in feed.body["metadata"]:
+            return DONE  # the garbage collector takes the children
+        self._uids[key] = feed.uid
+        state = await self._state(key, feed, seen)
+        now = datetime.now(UTC)
+        if _paused(feed):
+            return await self._report(key, feed, state, Decided(), now)
+        decided = decide(feed.body, state, self._defaults, now)
+        if decided.desired is not None and decided.planned is not None:
+            decided = await self._carry_out(key, feed, seen, decided)
+        return await self._report(key, feed, state, decided, now)
+
+    async def _state(self, key: Key, feed: Observed, seen: Snapshot) -> FeedState:
+        age_from = time.monotonic()
+        return FeedState(
+            objects=tuple(
+                child.body for child in self._children.view(key, seen.children) if child.kind in _STATE_KINDS
+            ),
+            readings={
+                pod: PodReading(age_from - one.at, one.body)
+                for pod, one in self._fresh_readings(key, seen.children).items()
+            },
+            symbols_text=await self._symbols(key, feed),
+            pod_monitors=await self._serves_monitors(),
+        )
+
+    async def _carry_out(self, key: Key, feed: Observed, seen: Snapshot, decided: Decided) -> Decided:
+        """Say what will happen, then make it happen. What the API server refuses is a problem of this feed."""
+        planned, desired = decided.planned, decided.desired
+        assert planned is not None
+        assert desired is not None
+        if planned.changed:
+            log.info("new plan", extra=facts(feed="/".join(key), revision=planned.plan.revision, moves=planned.moves))
+            await self._recorder.say(feed.body, FeedEvent("Normal", "Planned", planned.summary, "Plan"))
+        refused = await self._children.converge(key, feed.uid, desired.apply, desired.keep, seen.children)
+        if planned.changed:
+            metrics.SYMBOLS_MOVED.inc(planned.moves)
+        ingest = [child for child in seen.children if child.kind == POD.name and _component(child) == "ingest"]
+        await self._children.announce_plan(ingest, planned.plan.revision)
+        return replace(decided, problem=problem_of(refused[0])) if refused else decided
+
+    async def _report(self, key: Key, feed: Observed, state: FeedState, decided: Decided, now: datetime) -> Outcome:
+        """Write the status and say what happens next: a look later, a try again, or nothing until something changes."""
+        previous = self._status.latest(key, feed)
+        new = status.build(
+            feed.body,
+            state,
+            now,
+            feed=decided.feed,
+            planned=decided.planned,
+            previous=previous,
+            problem=decided.problem,
+        )
+        try:
+            wait_s = await self._status.write(key, new, time.monotonic())
+        except ClusterError as error:
+            if error.status == 404:
+                return DONE  # the feed went while we worked
+            raise
+        self.gauges.set(key, new)
+        await self._say_conditions(feed, previous, new)
+        if decided.problem is None:
+            return Outcome(again_after_s=wait_s)
+        metrics.RECONCILE_ERRORS.labels(decided.problem.reason).inc()
+        return DONE if decided.problem.final else Outcome(failed=True)
+
+    async def _say_conditions(self, feed: Observed, previous: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        """An event for each condition whose status or reason is another than before."""
+        before = {c["type"]: (c["status"], c["reason"]) for c in previous.get("conditions") or ()}
+        for condition in new.get("conditions") or ():
+            name, now_is = condition["type"], (condition["status"], condition["reason"])
+            if before.get(name) == now_is or (name not in before and now_is[0] == "False"):
+                continue
+            bad = now_is[0] == ("False" if name == "Ready" else "True") and name != "Reconciling"
+            note = f"{name} is {now_is[0]}: {condition.get('message') or condition['reason']}"
+            await self._recorder.say(feed.body, FeedEvent("Warning" if bad else "Normal", condition["reason"], note))
+
+    async def _symbols(self, key: Key, feed: Observed) -> str | None:
+        """The text that `symbolsFrom` names: None if the feed names none, or the ConfigMap or the key is missing."""
+        reference = _symbols_reference(feed)
+        if reference is None:
+            return None
+        found = await self._cluster.get(CONFIG_MAP, key[0], reference[0])
+        self._symbol_versions[key] = _version(found)
+        text = ((found or {}).get("data") or {}).get(reference[1])
+        return None if text is None else str(text)
+
+    async def _symbols_changed(self, key: Key) -> bool:
+        """Whether the ConfigMap of `symbolsFrom` is another than at the last reconcile.
+
+        It is the user's, without our label, so no watch shows it; watching all ConfigMaps would cost more.
+        """
+        seen = await self._watching.snapshot(key)
+        reference = _symbols_reference(seen.feed) if seen.feed is not None else None
+        if reference is None or key not in self._symbol_versions:
+            return False
+        found = await self._cluster.get(CONFIG_MAP, key[0], reference[0])
+        return _version(found) != self._symbol_versions[key]
+
+    async def _serves_monitors(self) -> bool:
+        served, asked_at = self._monitors
+        if time.monotonic() - asked_at > _API_CHECK_S:
+            served = await self._cluster.serves(POD_MONITOR)
+            self._monitors = (served, time.monotonic())
+        return served
+
+    def _fresh_readings(self, key: Key, children: Iterable[Observed]) -> dict[str, Reading]:
+        """The readings of pods that still are the ones that were asked, not older than three polls."""
+        oldest = time.monotonic() - 3 * self._settings.poll_interval_s
+        uids = {child.name: child.uid for child in children if child.kind == POD.name}
+        held = self._readings.get(key, {})
+        return {pod: one for pod, one in held.items() if one.at >= oldest and uids.get(pod) == one.uid}
+
+    async def poll(self, keys: list[Key]) -> list[Key]:
+        """Ask the pods of all feeds; returns the feeds that have something new to be reconciled."""
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(self._poll_one(key), name=f"poll/{key[0]}/{key[1]}") for key in keys]
+        return [key for key, task in zip(keys, asked, strict=True) if task.result()]
+
+    async def _poll_one(self, key: Key) -> bool:
+        try:
+            seen = await self._watching.snapshot(key)
+            pods = [child.body for child in seen.children if child.kind == POD.name]
+            before = self._readings.get(key, {})
+            answers = await self._poller.ask_all(targets_of(pods, _POLLED))
+            self._readings[key] = answers
+            return bool(answers or before) or await self._symbols_changed(key)
+        except (ClusterError, TimeoutError) as error:
+            log.debug("could not poll", extra=facts(feed="/".join(key), error=str(error)))
+            return False
+
+    def _failed(self, key: Key, error: ClusterError) -> Outcome:
+        metrics.RECONCILE_ERRORS.labels(type(error).__name__).inc()
+        log.warning("reconcile failed", extra=facts(feed="/".join(key), error=str(error)))
+        return Outcome(failed=True, at_least_s=error.retry_after_s or 0.0)
+
+    def forget(self, key: Key) -> None:
+        """The feed is gone, or another one has its name now."""
+        self._readings.pop(key, None)
+        self._symbol_versions.pop(key, None)
+        self._uids.pop(key, None)
+        self._children.forget(key)
+        self._status.forget(key)
+        self.gauges.forget(key)
+
+
+def _paused(feed: Observed) -> bool:
+    return (feed.body["metadata"].get("annotations") or {}).get(PAUSED) == "true"
+
+
+def _component(child: Observed) -> str:
+    return str((child.body["metadata"].get("labels") or {}).get("app.kubernetes.io/component", ""))
+
+
+def _symbols_reference(feed: Observed) -> tuple[str, str] | None:
+    reference = (feed.body.get("spec") or {}).get("symbolsFrom", {}).get("configMapKeyRef")
+    return (reference["name"], reference["key"]) if reference else None
+
+
+def _version(found: Mapping[str, Any] | None) -> str:
+    return "" if found is None else str(found["metadata"].get("resourceVersion", ""))

@@ -1,0 +1,56 @@
+"""A real API server with controllers and etcd, once for a session; a namespace for each test."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from tests.integration.operator.control_plane import ControlPlane, binaries
+from tests.integration.operator.plane import Admin, FakeKubelet, connect, make_namespace
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """The control plane, with the CustomResourceDefinition installed."""
+    where = binaries()
+    if where is None or shutil.which("etcd") is None:
+        pytest.skip("needs etcd and the cluster's binaries: `make cluster` builds them")
+    running = ControlPlane(tmp_path_factory.mktemp("plane"), where)
+    running.start()
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+async def admin(plane: ControlPlane) -> AsyncIterator[Admin]:
+    """A fresh namespace with an administrator's hands, and the CustomResourceDefinition served."""
+    cluster = await connect(plane.kubeconfig)
+    await plane.install_crd(cluster)
+    try:
+        yield await make_namespace(cluster, f"t-{secrets.token_hex(4)}")
+    finally:
+        await cluster.close()
+        os.environ.pop("KUBECONFIG", None)
+
+
+@pytest.fixture
+async def kubelet(admin: Admin) -> AsyncIterator[FakeKubelet]:
+    """Somebody who makes the namespace's pods run."""
+    fake = FakeKubelet(admin)
+    running = asyncio.get_running_loop().create_task(fake.run())
+    yield fake
+    running.cancel()
+    await asyncio.wait({running})
+
+
+@pytest.fixture
+def settings(admin: Admin, tmp_path: Path) -> dict[str, object]:
+    """Settings of a replica that serves the test's namespace only."""
+    return {"namespaces": admin.namespace, "lease_namespace": admin.namespace, "log_level": "debug"}

@@ -1,0 +1,189 @@
+"""A MarketFeed becomes children, they stay what they should be, and nothing is left of it: on a real API server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.integration.operator.control_plane import ControlPlane
+from tests.integration.operator.plane import DEPLOYMENT, JOB, Admin, FakeKubelet, eventually, feed, replica
+
+from marketfeed_operator.kinds import BY_NAME, CONFIG_MAP, MARKETFEED
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+SERVICE = BY_NAME["Service"]
+
+
+async def ready(admin: Admin, name: str, within_s: float = 40.0) -> None:
+    await eventually(lambda: admin.is_condition(name, "Ready", "True"), within_s)
+
+
+async def test_a_feed_comes_up_and_the_operator_leaves_no_trace_on_it(
+    plane: ControlPlane, admin: Admin, kubelet: FakeKubelet, settings: dict[str, object], tmp_path: Path
+) -> None:
+    """Children appear, prepare first; the feed becomes Ready; it has no finalizer and no annotation that is not its
+    user's; its status and its children have field managers of their own."""
+    async with replica(tmp_path, plane.kubeconfig, **settings) as operator:
+        await admin.apply(feed("x", admin.namespace, shards=2))
+        await eventually(lambda: admin.names(JOB))
+        await ready(admin, "x")
+        assert await admin.names(DEPLOYMENT) == {"x-ingest-0-0", "x-ingest-1-0", "x-recorder", "x-mds", "x-generator"}
+        assert {"x-mds", "x-mds-headless", "x-generator"} <= await admin.names(SERVICE)
+        assert "x-plan" in await admin.names(CONFIG_MAP)
+        found = await admin.get(MARKETFEED, "x")
+        assert found is not None
+        assert "finalizers" not in found["metadata"]
+        assert "annotations" not in found["metadata"]
+        assert found["status"]["observedGeneration"] == found["metadata"]["generation"]
+        managers = {(one["manager"], one.get("subresource", "")) for one in found["metadata"]["managedFields"]}
+        assert managers == {("test", ""), ("marketfeed.dev/operator-status", "status")}
+        child = await admin.get(DEPLOYMENT, "x-mds")
+        assert child is not None
+        assert child["metadata"]["ownerReferences"][0]["uid"] == found["metadata"]["uid"]
+        assert "marketfeed.dev/operator" in {one["manager"] for one in child["metadata"]["managedFields"]}
+        status, text = await operator.page("/healthz")
+        assert (status, '"ok": true' in text) == (200, True)
+
+
+async def test_drift_is_repaired_within_ten_seconds(
+    plane: ControlPlane, admin: Admin, kubelet: FakeKubelet, settings: dict[str, object], tmp_path: Path
+) -> None:
+    """A deleted Deployment, Service and plan come back; a changed image, port and label are set right."""
+    async with replica(tmp_path, plane.kubeconfig, **settings) as operator:
+        await admin.apply(feed("x", admin.namespace))
+        await ready(admin, "x")
+        plan = await admin.get(CONFIG_MAP, "x-plan")
+        for kind in (DEPLOYMENT, SERVICE, CONFIG_MAP, BY_NAME["NetworkPolicy"]):
+            before = await admin.names(kind)
+            assert before
+            for name in before:
+                await admin.delete(kind, name)
+            await eventually(lambda kind=kind, before=before: _same(admin, kind, before), within_s=10.0)
+        again = await admin.get(CONFIG_MAP, "x-plan")
+        assert plan is not None
+        assert again is not None
+        assert again["data"] == plan["data"]
+
+        container = [{"name": "mds", "image": "evil:latest"}]
+        await admin.merge(
+            DEPLOYMENT, "x-mds", {"spec": {"replicas": 7, "template": {"spec": {"containers": container}}}}
+        )
+        await admin.merge(SERVICE, "x-mds", {"spec": {"ports": [{"name": "http", "port": 9999}]}})
+        await admin.merge(CONFIG_MAP, "x-plan", {"metadata": {"labels": {"marketfeed.dev/feed": None}}})
+
+        async def repaired() -> bool:
+            mds, service = await admin.get(DEPLOYMENT, "x-mds"), await admin.get(SERVICE, "x-mds")
+            assert mds is not None
+            assert service is not None
+            containers = mds["spec"]["template"]["spec"]["containers"]
+            return (
+                mds["spec"]["replicas"] == 1
+                and "evil" not in containers[0]["image"]
+                and [port["port"] for port in service["spec"]["ports"]] == [8080, 50051]
+            )
+
+        await eventually(repaired, within_s=10.0)
+        await eventually(lambda: _same(admin, CONFIG_MAP, {"x-plan"}), within_s=10.0)
+        assert await operator.metric("marketfeed_operator_drift_repaired_total") >= 3
+
+
+async def _same(admin: Admin, kind: object, before: set[str]) -> bool:
+    return await admin.names(kind) == before  # type: ignore[arg-type]
+
+
+async def test_what_vanished_while_the_operator_was_down_comes_back(
+    plane: ControlPlane, admin: Admin, kubelet: FakeKubelet, settings: dict[str, object], tmp_path: Path
+) -> None:
+    """Children that were deleted with no operator running are there again soon after it starts."""
+    async with replica(tmp_path, plane.kubeconfig, **settings):
+        await admin.apply(feed("x", admin.namespace))
+        await ready(admin, "x")
+        before = await admin.names(DEPLOYMENT)
+    await admin.delete(DEPLOYMENT, "x-mds")
+    await admin.delete(SERVICE, "x-mds")
+    async with replica(tmp_path, plane.kubeconfig, **settings):
+        await eventually(lambda: _same(admin, DEPLOYMENT, before))
+        await eventually(lambda: admin.get(SERVICE, "x-mds"))
+
+
+async def test_scaling_goes_through_the_scale_subresource(
+    plane: ControlPlane, admin: Admin, kubelet: FakeKubelet, settings: dict[str, object], tmp_path: Path
+) -> None:
+    """`kubectl scale` works: the plan is shown as an event before, shards and selector show in the status."""
+    async with replica(tmp_path, plane.kubeconfig, **settings):
+        await admin.apply(feed("x", admin.namespace))
+        await ready(admin, "x")
+        path = MARKETFEED.path(admin.namespace, "x", "scale")
+        await admin.cluster._request(
+            "patch", path, {"spec": {"replicas": 3}}, content="application/merge-patch+json"
+        )  # fmt: skip
+        await eventually(lambda: _has(admin, {"x-ingest-0-0", "x-ingest-1-0", "x-ingest-2-0"}))
+        await eventually(lambda: _scaled(admin, 3))
+        scale = await admin.cluster._request("get", path)
+        assert "marketfeed.dev/feed=x" in scale["status"]["selector"]
+        assert "Planned" in await reasons(admin)
+
+
+async def _has(admin: Admin, wanted: set[str]) -> bool:
+    return wanted <= await admin.names(DEPLOYMENT)
+
+
+async def _scaled(admin: Admin, shards: int) -> bool:
+    found = await admin.get(MARKETFEED, "x")
+    return found is not None and found["status"].get("shards") == shards
+
+
+async def reasons(admin: Admin) -> set[str]:
+    """Reasons of all events of the namespace that the operator reported."""
+    listed = await admin.cluster._request("get", f"/apis/events.k8s.io/v1/namespaces/{admin.namespace}/events")
+    return {one["reason"] for one in listed["items"] if one.get("reportingController") == "marketfeed.dev/operator"}
+
+
+async def test_a_paused_feed_is_left_alone_and_goes_on_after(
+    plane: ControlPlane, admin: Admin, kubelet: FakeKubelet, settings: dict[str, object], tmp_path: Path
+) -> None:
+    """With the annotation nothing is repaired or changed; without it, everything at once."""
+    async with replica(tmp_path, plane.kubeconfig, **settings):
+        await admin.apply(feed("x", admin.namespace))
+        await ready(admin, "x")
+        await admin.merge(MARKETFEED, "x", {"metadata": {"annotations": {"marketfeed.dev/paused": "true"}}})
+        await eventually(lambda: _reason(admin, "Paused"))
+        await admin.delete(SERVICE, "x-mds")
+        await admin.merge(MARKETFEED, "x", {"metadata": {"annotations": {"marketfeed.dev/resync": "1"}}})
+        await eventually(lambda: _reason(admin, "Paused"))
+        assert await admin.get(SERVICE, "x-mds") is None
+        await admin.merge(MARKETFEED, "x", {"metadata": {"annotations": {"marketfeed.dev/paused": None}}})
+        await eventually(lambda: admin.get(SERVICE, "x-mds"), within_s=10.0)
+
+
+async def _reason(admin: Admin, reason: str) -> bool:
+    found = await admin.get(MARKETFEED, "x")
+    return found is not None and reason in {one["reason"] for one in found["status"]["conditions"]}
+
+
+async def test_deletion_takes_all_children_with_and_without_an_operator(
+    plane: ControlPlane, admin: Admin, kubelet: FakeKubelet, settings: dict[str, object], tmp_path: Path
+) -> None:
+    """A feed and its children go at once; and with the operator uninstalled first nothing hangs, not even the
+    namespace."""
+    async with replica(tmp_path, plane.kubeconfig, **settings):
+        for name in ("x", "y"):
+            await admin.apply(feed(name, admin.namespace))
+            await ready(admin, name)
+        await admin.delete(MARKETFEED, "x")
+        await eventually(lambda: _only(admin, "y-"), within_s=20.0)
+    namespaces = f"/api/v1/namespaces/{admin.namespace}"
+    await admin.cluster._request("delete", namespaces, {})
+
+    async def gone() -> bool:
+        listed = await admin.cluster._request("get", "/api/v1/namespaces")
+        return admin.namespace not in {one["metadata"]["name"] for one in listed["items"]}
+
+    await eventually(gone, within_s=60.0)
+
+
+async def _only(admin: Admin, prefix: str) -> bool:
+    names = set[str]()
+    for kind in (DEPLOYMENT, SERVICE, CONFIG_MAP, JOB):
+        names |= await admin.names(kind)
+    return bool(names) and all(name.startswith(prefix) for name in names)
