@@ -17,7 +17,7 @@ from typing import Any
 
 from marketfeed_operator.children_parts import PodDefaults
 from marketfeed_operator.observed import FeedState, PodReading
-from marketfeed_operator.spec import InvalidSpec
+from marketfeed_operator.spec import InvalidSpec, is_paused
 from marketfeed_operator.status import Problem
 
 from marketfeed_operator import children, metrics, plan, spec, status
@@ -40,7 +40,6 @@ log = logging.getLogger("operator.reconcile")
 
 _POLLED = frozenset({"ingest", "recorder", "mds", "history", "generator", "prepare"})
 _STATE_KINDS = frozenset({"Deployment", "Job", "Pod", "ConfigMap"})
-PAUSED = "marketfeed.dev/paused"
 # Whether an optional API is served is asked so often at most.
 _API_CHECK_S = 120.0
 
@@ -126,7 +125,7 @@ class Reconciler:
         self._uids[key] = feed.uid
         state = await self._state(key, feed, seen)
         now = datetime.now(UTC)
-        if _paused(feed):
+        if is_paused(feed.body):
             return await self._report(key, feed, state, Decided(), now)
         decided = decide(feed.body, state, self._defaults, now)
         if decided.desired is not None and decided.planned is not None:
@@ -265,10 +264,6 @@ class Reconciler:
         self._children.forget(key)
         self._status.forget(key)
         self.gauges.forget(key)
-
-
-def _paused(feed: Observed) -> bool:
-    return (feed.body["metadata"].get("annotations") or {}).get(PAUSED) == "true"
 
 
 def _component(child: Observed) -> str:
