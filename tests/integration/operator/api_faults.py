@@ -84,7 +84,7 @@ class ApiFaults:
         url = f"{self._server}{request.raw_path}"
         try:
             async with self._session.request(
-                request.method, aiohttp.client.URL(url, encoded=True), data=await request.read(),
+                request.method, aiohttp.client.URL(url, encoded=True), data=await request.read() or None,
                 headers=headers | self._headers,
             ) as upstream:  # fmt: skip
                 response = web.StreamResponse(status=upstream.status)

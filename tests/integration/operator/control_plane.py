@@ -34,8 +34,9 @@ class ControlPlane:
     def __init__(self, directory: Path, where: Path) -> None:
         self.directory = directory
         self._kube = where / "kube"
+        self._kwok = where / "kwok"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.port, self._etcd, self._peer, self._manager = _free_ports(4)
+        self.port, self._etcd, self._peer, self._manager, self._scheduler = _free_ports(5)
         self.ca = directory / "ca.crt"
         self.server = f"https://127.0.0.1:{self.port}"
         self.kubeconfig = directory / "kubeconfig"
@@ -58,6 +59,15 @@ class ControlPlane:
             "--leader-elect=false", f"--secure-port={self._manager}", "--root-ca-file=ca.crt", "--cert-dir=kcm-certs",
             "--service-account-private-key-file=sa.key", "--kube-api-qps=500", "--kube-api-burst=1000",
         )  # fmt: skip
+
+    def start_nodes(self) -> None:
+        """A scheduler, and kwok for the kubelet of every node that there will be."""
+        self._run(
+            "scheduler", str(self._kube), "kube-scheduler", f"--kubeconfig={self.kubeconfig}", "--leader-elect=false",
+            f"--secure-port={self._scheduler}", "--cert-dir=scheduler-certs", "--kube-api-qps=500",
+            "--kube-api-burst=1000",
+        )  # fmt: skip
+        self._run("kwok", str(self._kwok), f"--kubeconfig={self.kubeconfig}", "--manage-all-nodes=true")
 
     def start_apiserver(self) -> None:
         """Start it and wait until it is ready."""

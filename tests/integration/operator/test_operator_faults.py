@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import secrets
 import time
 from pathlib import Path
@@ -109,9 +108,7 @@ async def test_a_silent_watch_that_cannot_be_mended_fails_the_probe(
 
 async def token_bound_to(admin: Admin, secret: str) -> str:
     """A real token of the namespace's service account `operator` that dies with `secret`."""
-    await admin.apply(
-        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": secret, "namespace": admin.namespace}}
-    )
+    await admin.cluster.create(SECRET, admin.namespace, {"metadata": {"name": secret}})
     bound = {"kind": "Secret", "apiVersion": "v1", "name": secret}
     answer = await admin.cluster._request(
         "post",

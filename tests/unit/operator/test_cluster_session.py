@@ -1,0 +1,95 @@
+"""Signing of requests and hearing of watches, against a real HTTP server on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from marketfeed_operator.cluster_session import MountedToken, authorize, watch_session
+
+
+class Server:
+    """Knows one good token; a watch of it says one line and then nothing."""
+
+    def __init__(self) -> None:
+        self.good = "first"
+        self.seen: list[str] = []
+        self.url = ""
+        self.more = asyncio.Event()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.seen.append(request.headers.get("Authorization", ""))
+        if self.seen[-1] != f"Bearer {self.good}":
+            return web.Response(status=401)
+        if request.query.get("watch") != "true":
+            return web.json_response({})
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b'{"type":"BOOKMARK"}\n')
+        await self.more.wait()
+        await response.write(b'{"type":"BOOKMARK"}\n')
+        return response
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    made = Server()
+    app = web.Application()
+    app.router.add_get("/{path:.*}", made.answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield made
+    await runner.cleanup()
+
+
+async def test_a_token_that_died_is_read_again_and_the_request_tried_once_more(server: Server, tmp_path: Path) -> None:
+    """The caller sees no 401 when the file holds a new token, and sees it when it does not."""
+    mounted = tmp_path / "token"
+    mounted.write_text("first\n")
+    async with aiohttp.ClientSession(middlewares=[authorize(MountedToken(mounted))]) as session:
+        async with session.get(server.url) as response:
+            assert response.status == 200
+        server.good = "second"
+        async with session.get(server.url) as response:
+            assert response.status == 401
+        renewed = tmp_path / "new"
+        renewed.write_text("second")
+        renewed.replace(mounted)
+        async with session.get(server.url) as response:
+            assert response.status == 200
+    assert server.seen == ["Bearer first", "Bearer first", "Bearer first", "Bearer second"]
+
+
+def test_the_last_token_is_kept_while_the_file_is_being_swapped(tmp_path: Path) -> None:
+    """A file that is away for a moment does not make the operator nameless."""
+    mounted = tmp_path / "token"
+    mounted.write_text("first")
+    token = MountedToken(mounted)
+    assert token.value() == "first"
+    mounted.unlink()
+    assert token.reread() == "first"
+
+
+async def test_each_sign_of_life_of_a_watch_is_noted_under_its_kind(server: Server, tmp_path: Path) -> None:
+    """Headers and each line of a watch are noted, bookmarks too; other requests are not."""
+    mounted = tmp_path / "token"
+    mounted.write_text("first")
+    noted: list[str] = []
+    async with watch_session(None, {}, MountedToken(mounted), noted.append) as session:
+        async with session.get(f"{server.url}/api/v1/pods") as response:
+            await response.read()
+        assert noted == []
+        async with session.get(f"{server.url}/apis/apps/v1/deployments", params={"watch": "true"}) as response:
+            chunks = aiter(response.content.iter_chunked(1024))
+            await anext(chunks)
+            assert noted == ["deployments", "deployments"]
+            server.more.set()
+            await anext(chunks)
+    assert noted == ["deployments"] * 3
