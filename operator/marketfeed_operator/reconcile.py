@@ -15,23 +15,22 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from marketfeed_operator.children_parts import PodDefaults
-from marketfeed_operator.observed import FeedState, PodReading
-from marketfeed_operator.spec import InvalidSpec, is_paused
-from marketfeed_operator.status import Problem
-
 from marketfeed_operator import children, metrics, plan, spec, status
 from marketfeed_operator.child_writer import ChildWriter, Key
+from marketfeed_operator.children_parts import PodDefaults
 from marketfeed_operator.cluster import Cluster
-from marketfeed_operator.cluster_errors import ClusterError, Forbidden
+from marketfeed_operator.cluster_errors import ClusterError
 from marketfeed_operator.event_recorder import EventRecorder, FeedEvent
 from marketfeed_operator.feed_gauges import FeedGauges
 from marketfeed_operator.handlers import Snapshot
 from marketfeed_operator.kinds import CONFIG_MAP, POD, POD_MONITOR
 from marketfeed_operator.logs import facts
+from marketfeed_operator.observed import FeedState, PodReading
 from marketfeed_operator.observed_objects import Observed
 from marketfeed_operator.poller import Poller, Reading, targets_of
 from marketfeed_operator.settings import OperatorSettings
+from marketfeed_operator.spec import InvalidSpec, is_paused
+from marketfeed_operator.status import Problem
 from marketfeed_operator.status_writer import StatusWriter
 from marketfeed_operator.watching import Watching
 from marketfeed_operator.work_queue import DONE, Outcome
@@ -46,12 +45,17 @@ _API_CHECK_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What the pure half says: the feed, its plan and its children; or the problem that keeps it from saying so."""
+    """What the pure half says: the feed, its plan and its children; or the problem that keeps it from saying so.
+
+    `refused`: the problem is the API server's no to a child, which is tried again with back-off, because quotas, rights
+    and rules change; an invalid specification is not, until it or its ConfigMap changes.
+    """
 
     feed: spec.MarketFeed | None = None
     planned: plan.Planned | None = None
     desired: children.Desired | None = None
     problem: Problem | None = None
+    refused: bool = False
 
 
 def decide(feed: Mapping[str, Any], state: FeedState, defaults: PodDefaults, now: datetime) -> Decided:
@@ -63,15 +67,6 @@ def decide(feed: Mapping[str, Any], state: FeedState, defaults: PodDefaults, now
         return Decided(parsed, planned, children.desired(parsed, state, planned, defaults, now))
     except InvalidSpec as error:
         return Decided(feed=parsed, problem=Problem.of_invalid(error))
-
-
-def problem_of(error: ClusterError) -> Problem:
-    """What a refused child means for its feed: tried again with back-off, because quota, rights and rules change."""
-    if isinstance(error, Forbidden):
-        if "exceeded quota" in error.message:
-            return Problem("QuotaExceeded", f"{error.message}; raise the ResourceQuota or ask for less", False)
-        return Problem("Forbidden", f"the operator may not: {error.message}", False)
-    return Problem("ChildRefused", f"the API server refused a child: {error.message}", False)
 
 
 class Reconciler:
@@ -159,7 +154,11 @@ class Reconciler:
             metrics.SYMBOLS_MOVED.inc(planned.moves)
         ingest = [child for child in seen.children if child.kind == POD.name and _component(child) == "ingest"]
         await self._children.announce_plan(ingest, planned.plan.revision)
-        return replace(decided, problem=problem_of(refused[0])) if refused else decided
+        if not refused:
+            return decided
+        log.warning("refused", extra=facts(feed="/".join(key), number=len(refused), error=str(refused[0])))
+        problem = Problem.of_refusal(refused[0].status, refused[0].message)
+        return replace(decided, problem=problem, refused=True)
 
     async def _report(self, key: Key, feed: Observed, state: FeedState, decided: Decided, now: datetime) -> Outcome:
         """Write the status and say what happens next: a look later, a try again, or nothing until something changes."""
@@ -168,8 +167,10 @@ class Reconciler:
             feed.body,
             state,
             now,
+            self._defaults,
             feed=decided.feed,
             planned=decided.planned,
+            wanted=decided.desired,
             previous=previous,
             problem=decided.problem,
         )
@@ -184,7 +185,7 @@ class Reconciler:
         if decided.problem is None:
             return Outcome(again_after_s=wait_s)
         metrics.RECONCILE_ERRORS.labels(decided.problem.reason).inc()
-        return DONE if decided.problem.final else Outcome(failed=True)
+        return Outcome(failed=True) if decided.refused else DONE
 
     async def _say_conditions(self, feed: Observed, previous: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         """An event for each condition whose status or reason is another than before."""

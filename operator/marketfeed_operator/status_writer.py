@@ -14,6 +14,7 @@ from marketfeed_operator import metrics
 from marketfeed_operator.cluster import Cluster
 from marketfeed_operator.kinds import MARKETFEED, STATUS_MANAGER
 from marketfeed_operator.observed_objects import Observed
+from marketfeed_operator.status import changed_materially
 
 Key = tuple[str, str]
 Status = Mapping[str, Any]
@@ -33,14 +34,9 @@ def due_in_s(last: Written | None, status: Status, now: float, interval_s: float
         return 0.0
     if last.status == status:
         return None
-    if _conditions(last.status) != _conditions(status):
+    if changed_materially(last.status, status):
         return 0.0
     return max(0.0, last.at + interval_s - now)
-
-
-def _conditions(status: Status) -> list[tuple[object, ...]]:
-    parts = ("type", "status", "reason", "observedGeneration")
-    return [tuple(condition.get(part) for part in parts) for condition in status.get("conditions") or ()]
 
 
 class StatusWriter:

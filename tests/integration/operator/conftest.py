@@ -37,6 +37,8 @@ async def admin(plane: ControlPlane) -> AsyncIterator[Admin]:
         yield await make_namespace(cluster, f"t-{secrets.token_hex(4)}")
     finally:
         await cluster.close()
+        # aiohttp closes TLS connections in the next turns of the loop.
+        await asyncio.sleep(0.1)
         os.environ.pop("KUBECONFIG", None)
 
 

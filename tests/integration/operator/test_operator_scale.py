@@ -152,7 +152,7 @@ async def keeps_up(plane: ControlPlane, cluster: Cluster, tmp_path: Path) -> Non
         rss_mib = process.memory_info().rss / 2**20
         print(
             f"\n{FEEDS} feeds: all Ready in {up_s:.0f} s; p99 reconcile <= {start_p99_s} s at the start, "
-            f"{steady_p99_s} s steady, {change_p99_s} s while all change; all changes taken in within {change_s:.0f} s; "
+            f"{steady_p99_s} s steady, {change_p99_s} s while all change; all changes seen in {change_s:.0f} s; "
             f"queue depth steady {sorted(depths)[len(depths) // 2]:.0f}; operator {rss_mib:.0f} MiB RSS, "
             f"{busy * 100:.0f} % of a core steady"
         )
