@@ -207,10 +207,21 @@ def test_the_collector_limits_memory_first_and_batches_last() -> None:
 
 @pytest.mark.parametrize("interval", ["2s", "15s", "1m"])
 def test_prometheus_takes_its_configuration(tmp_path: Path, interval: str) -> None:
-    """promtool reads it, whatever the interval; its time-out must not be longer."""
+    """promtool reads it, whatever the interval; its time-out must not be longer.
+
+    Debian's promtool knows no Kubernetes, so that one part is looked at here: by role, namespaces and label.
+    """
     values = {"prometheus": {"scrapeInterval": interval, "alertmanagers": ["alertmanager:9093"]}}
     made = only(template("observability", values), "ConfigMap", "r-prometheus")["data"]["prometheus.yaml"]
-    (tmp_path / "prometheus.yaml").write_text(made)
+    config = yaml.safe_load(made)
+    assert config["scrape_configs"][1].pop("kubernetes_sd_configs") == [
+        {
+            "role": "pod",
+            "namespaces": {"names": ["md"]},
+            "selectors": [{"role": "pod", "label": "app.kubernetes.io/part-of=marketfeed"}],
+        }
+    ]
+    (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config))
     done = subprocess.run(
         [program("promtool"), "check", "config", "--syntax-only", str(tmp_path / "prometheus.yaml")],
         capture_output=True, text=True, timeout=60, check=False,
