@@ -179,7 +179,7 @@ def _container(feed: MarketFeed, member: Member, key: int | None) -> Container:
     size = f"{round(spool.size_gigabytes * 1000)}M"
     env = [
         *topic_env(feed),
-        *_source_env(feed, key),
+        *_source_env(feed, member, key),
         value("SHARD", member.shard),
         value("MEMBER", member.number),
         value("PLAN", f"{_PLAN_DIR}/plan.json"),
@@ -213,11 +213,13 @@ def _spool_volume(storage_class: str | None, size: str) -> Child:
     return {"ephemeral": {"volumeClaimTemplate": {"spec": claim}}}
 
 
-def _source_env(feed: MarketFeed, key: int | None) -> list[Child]:
+def _source_env(feed: MarketFeed, member: Member, key: int | None) -> list[Child]:
     finnhub = feed.spec.source.finnhub
     if finnhub is None:
         url = f"ws://{feed.name}-generator:{FEED_PORT}/"
-        return [value("SOURCE", "generator"), value("FINNHUB_URL", url)]
+        # The generator lets in any key, but like the vendor only one connection per key.
+        own_key = f"shard-{member.shard}-{member.number}"
+        return [value("SOURCE", "generator"), value("FINNHUB_URL", url), value("FINNHUB_API_KEY", own_key)]
     assert key is not None
     return [
         value("SOURCE", "finnhub"),

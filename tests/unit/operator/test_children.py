@@ -173,6 +173,15 @@ def test_the_history_job_reads_its_files_once(mode: str, settings: type[Settings
     assert ("Job", history_name(its)) in again.keep
 
 
+def test_each_member_speaks_to_the_generator_with_a_key_of_its_own() -> None:
+    """The generator refuses a client without a key, and a second connection of one key."""
+    its = feed(shards=3, redundancy=2)
+    made = [child for child in run(its, prepared(its)).apply if "-ingest-" in child["metadata"]["name"]]
+    keys = [env_of(child)["MARKETFEED_FINNHUB_API_KEY"] for child in made if child["kind"] == "Deployment"]
+    assert len(set(keys)) == 6
+    assert all(keys)
+
+
 def test_names_fit_into_kubernetes() -> None:
     """With the longest name and the most shards every name is a DNS label."""
     its = feed(name="x" * 40, shards=50, redundancy=2)
