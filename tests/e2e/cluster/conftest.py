@@ -107,7 +107,7 @@ def _gone(feed: Feed) -> bool:
 @pytest.fixture(scope="module")
 def running_feed(installation: Cluster, request: pytest.FixtureRequest) -> Iterator[Feed]:
     """A small feed that runs, shared by the tests of a module, named after it."""
-    name = request.module.__name__.rpartition("test_")[2].replace("_", "-")
+    name = "feed-" + request.module.__name__.rpartition("test_")[2].replace("_", "-")
     installation.apply(manifest(name))
     feed = Feed(installation, name)
     feed.ready_within(90)
