@@ -5,11 +5,14 @@ BIN := $(VENV)/bin
 ARGS ?=
 # Depth of `make e2e`.
 LEVEL ?= 1
+IMAGES = $(or $(MARKETFEED_CACHE),$(HOME)/.cache/marketfeed)/images/archives
+LOCALCLUSTER = PYTHONPATH=k8s/cluster $(BIN)/python -m localcluster
 # Bytecode is kept whatever the machine's habit: without it every process of the demo and every test compiles its imports.
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test e2e test-unit lint format bench proto crd lock ui ui-test images images-extra clean charts charts-docs
+.PHONY: cluster cluster-build cluster-down
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -81,6 +84,7 @@ ui-test: $(VENV)/.local  ## type-check and test the page's pure parts
 
 images: $(VENV)/.local  ## container images for a cluster without a registry (ARGS="marketfeed kafka")
 	PYTHONPATH=k8s/images $(BIN)/python -m imagebuild $(ARGS)
+	@$(LOCALCLUSTER) load-image --if-up $(IMAGES)/*.tar
 
 images-extra: $(VENV)/.local  ## Traefik, Prometheus and an OpenTelemetry collector as images, for `make e2e LEVEL=2`
 	@for name in traefik prometheus otel-collector; do \
@@ -93,6 +97,24 @@ charts: setup  ## the charts: schemas and page up to date, helm lint, every rend
 
 charts-docs: setup  ## make values.schema.json of every chart and docs/charts.md from the comments in values.yaml
 	PYTHONPATH=k8s/charts $(BIN)/python -m chartvalues
+
+cluster-build: $(VENV)/.local  ## build the programs of the local Kubernetes cluster, once (about 15 minutes)
+	$(LOCALCLUSTER) build
+
+cluster: $(VENV)/.local  ## a real Kubernetes on this machine, without Docker; KIND=1 uses kind (docs/local-cluster.md)
+ifdef KIND
+	k8s/cluster/kind-cluster up
+else
+	@$(LOCALCLUSTER) build
+	@$(LOCALCLUSTER) up
+endif
+
+cluster-down: $(VENV)/.local  ## stop it and leave nothing but the images
+ifdef KIND
+	k8s/cluster/kind-cluster down
+else
+	@$(LOCALCLUSTER) down
+endif
 
 clean:  ## remove what the other commands made, state of the demo included
 	rm -rf $(VENV) .marketfeed services/ui/dist services/ui/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

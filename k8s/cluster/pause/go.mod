@@ -1,0 +1,3 @@
+module marketfeed.dev/k8s/cluster/pause
+
+go 1.24
