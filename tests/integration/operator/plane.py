@@ -147,18 +147,12 @@ class FakeKubelet:
         names = [container["name"] for container in pod["spec"]["containers"]]
         if component in self._held:
             waiting = {"waiting": {"reason": self._held[component], "message": "secret is not there"}}
-            states = [
-                {"name": name, "ready": False, "restartCount": 0, "image": "", "imageID": "", "state": waiting}
-                for name in names
-            ]
-            return {"phase": "Pending", "containerStatuses": states}
+            return {"phase": "Pending", "containerStatuses": [_state(name, False, waiting) for name in names]}
         if pod["spec"].get("restartPolicy") in ("Never", "OnFailure"):
-            return {"phase": "Succeeded"}
+            done = {"terminated": {"exitCode": 0, "reason": "Completed"}}
+            return {"phase": "Succeeded", "containerStatuses": [_state(name, False, done) for name in names]}
         running = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
-        states = [
-            {"name": name, "ready": True, "restartCount": 0, "image": "", "imageID": "", "state": running}
-            for name in names
-        ]
+        states = [_state(name, True, running) for name in names]
         return {
             "phase": "Running",
             "podIP": "127.0.0.1",
@@ -172,8 +166,16 @@ class FakeKubelet:
         await self._admin.cluster._request("patch", path, {"status": status}, content="application/merge-patch+json")
 
 
+def _state(name: str, ready: bool, state: Object) -> Object:
+    return {"name": name, "ready": ready, "restartCount": 0, "image": "", "imageID": "", "state": state}
+
+
 def _shows(status: Object, wanted: Object) -> bool:
-    return status.get("phase") == wanted["phase"] and (status.get("podIP") or "") == wanted.get("podIP", "")
+    def shown(of: Object) -> tuple[object, ...]:
+        states = [sorted(one["state"]) for one in of.get("containerStatuses") or ()]
+        return of.get("phase"), of.get("podIP") or "", states
+
+    return shown(status) == shown(wanted)
 
 
 async def make_namespace(cluster: Cluster, name: str) -> Admin:

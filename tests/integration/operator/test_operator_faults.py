@@ -21,6 +21,7 @@ from tests.integration.operator.plane import (
     replica,
     write_kubeconfig,
 )
+from tests.integration.operator.rights import mounted_account, token_bound_to
 from tests.integration.operator.tcp_proxy import TcpProxy
 
 from marketfeed_operator.kinds import BY_NAME, LEASE, MARKETFEED
@@ -106,29 +107,6 @@ async def test_a_silent_watch_that_cannot_be_mended_fails_the_probe(
         assert "watch of" in await eventually(fails)
 
 
-async def token_bound_to(admin: Admin, secret: str) -> str:
-    """A real token of the namespace's service account `operator` that dies with `secret`."""
-    await admin.cluster.create(SECRET, admin.namespace, {"metadata": {"name": secret}})
-    bound = {"kind": "Secret", "apiVersion": "v1", "name": secret}
-    answer = await admin.cluster._request(
-        "post",
-        f"/api/v1/namespaces/{admin.namespace}/serviceaccounts/operator/token",
-        {"spec": {"boundObjectRef": bound, "expirationSeconds": 3600}},
-    )
-    return str(answer["status"]["token"])
-
-
-async def service_account(admin: Admin) -> None:
-    """A service account with all rights in the namespace."""
-    root, group = f"/namespaces/{admin.namespace}", "/apis/rbac.authorization.k8s.io/v1"
-    account = {"metadata": {"name": "operator"}}
-    await admin.cluster._request("post", f"/api/v1{root}/serviceaccounts", account)
-    subject = {"kind": "ServiceAccount", "name": "operator", "namespace": admin.namespace}
-    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
-    binding = {"metadata": {"name": "operator"}, "subjects": [subject], "roleRef": role}
-    await admin.cluster._request("post", f"{group}{root}/rolebindings", binding)
-
-
 async def test_a_rotated_token_is_picked_up(
     plane: ControlPlane,
     admin: Admin,
@@ -138,12 +116,7 @@ async def test_a_rotated_token_is_picked_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The mounted token is replaced and the old one dies: both clients go on with the new one, without a restart."""
-    await service_account(admin)
-    mounted = tmp_path / "sa"
-    mounted.mkdir()
-    (mounted / "ca.crt").write_text(plane.ca.read_text())
-    (mounted / "namespace").write_text(admin.namespace)
-    (mounted / "token").write_text(await token_bound_to(admin, "first"))
+    mounted = await mounted_account(plane, admin, tmp_path)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(plane.port))
     # Short watches, so that each of them has to log in again within the test.
@@ -260,7 +233,8 @@ async def test_a_lease_in_use_elsewhere_keeps_a_replica_idle(
     async with replica(tmp_path, plane.kubeconfig, **settings, identity="a") as first:
         await eventually(first.leads)
         async with replica(tmp_path, plane.kubeconfig, **settings, identity=f"b-{secrets.token_hex(2)}") as second:
-            await asyncio.sleep(6.0)
+            await eventually(lambda: _answers(second), 30.0)
+            await asyncio.sleep(5.0)
             assert not await second.leads()
             lease = await admin.get(LEASE, "marketfeed-operator")
             assert lease is not None
