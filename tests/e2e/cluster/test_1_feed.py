@@ -31,21 +31,24 @@ def first_price_outside(feed: Feed, symbol: str, timeout_s: float) -> Object:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         try:
+            # A port-forward that was made before the pod listens is of no use later, hence short tries.
             with feed.cluster.forwarded(f"svc/{feed.name}-mds", 8080) as port:
-                url = f"ws://127.0.0.1:{port}/v1/stream"
-                command = [sys.executable, "-m", "marketfeed.cli.main", "watch", "--url", url, "--symbols", symbol]
-                left = f"{max(1.0, deadline - time.monotonic()):.0f}s"
-                done = subprocess.run(
-                    [*command, "--count", "2", "--for", left, "--format", "json"], capture_output=True, text=True,
-                    timeout=timeout_s + 10, check=False,
-                )  # fmt: skip
-            for line in done.stdout.splitlines():
-                message: Object = json.loads(line)
-                if message["type"] == "quote":
-                    return message
+                printed = watch_outside(f"ws://127.0.0.1:{port}/v1/stream", symbol, "5s")
         except (AssertionError, subprocess.TimeoutExpired):
             time.sleep(0.5)  # The Service has no ready pod yet.
+            continue
+        for line in printed.splitlines():
+            message: Object = json.loads(line)
+            if message["type"] == "quote":
+                return message
     raise AssertionError(f"no price outside of the cluster within {timeout_s} s\n{feed.cluster.picture()}")
+
+
+def watch_outside(url: str, symbol: str, duration: str) -> str:
+    """What `marketfeed watch` on this machine printed, until its second price or for `duration`."""
+    command = [sys.executable, "-m", "marketfeed.cli.main", "watch", "--url", url, "--symbols", symbol]
+    options = ["--count", "2", "--for", duration, "--format", "json"]
+    return subprocess.run([*command, *options], capture_output=True, text=True, timeout=30, check=False).stdout
 
 
 def test_from_apply_to_the_first_trade(new_feed: Callable[[Object], Feed]) -> None:
