@@ -19,6 +19,7 @@ from marketfeed.domain.trades import NANOS, Int64Array
 
 PING_SLACK_NS = 5 * NANOS
 LATENESS_KEPT_NS = 900 * NANOS
+DELAY_MAX_NS = 60 * NANOS
 _MINUTE_NS = 60 * NANOS
 
 
@@ -103,9 +104,10 @@ class _Settling:
 class WholeSince:
     """From which stamp on everything of a symbol has come over the present connection.
 
-    Subscriptions are not acknowledged, so one is taken to be in force some time after it was sent. The first stamp that
-    raises our watermark after that is the one: an owner whose watermark has reached it, too, has passed a trade that we
-    have heard, and stamps are compared with stamps, as a vendor's clock and delay are not ours.
+    Subscriptions are not acknowledged, so one is taken to be in force some time after it was sent. What an owner's
+    watermark has to reach is that instant, or the first stamp that raised our own watermark after it if that is later:
+    a vendor's clock may be ahead of ours. Of a delayed feed, whose stamps are far behind our clock, it is that stamp
+    and `DELAY_MAX_NS`, as the trade that bore it may have been late.
     """
 
     def __init__(self, settling_ns: int) -> None:
@@ -115,7 +117,9 @@ class WholeSince:
 
     def subscribed(self, symbols: Iterable[str], now_ns: int) -> None:
         """These symbols were asked for just now, on a connection that stands."""
-        self._settling.append(_Settling(set(symbols), now_ns + self._settling_ns))
+        names = set(symbols)
+        self.unsubscribed(names)
+        self._settling.append(_Settling(names, now_ns + self._settling_ns))
 
     def unsubscribed(self, symbols: Iterable[str]) -> None:
         """These symbols do not come any more."""
@@ -138,7 +142,8 @@ class WholeSince:
             if group.reached is None and group.due_ts <= now_ns:
                 group.reached = watermark
             elif group.reached is not None and watermark > group.reached:
-                self._whole.update(dict.fromkeys(group.symbols, watermark))
+                stamp = min(max(group.due_ts, watermark), watermark + DELAY_MAX_NS)
+                self._whole.update(dict.fromkeys(group.symbols, stamp))
                 group.symbols.clear()
         self._settling = [group for group in self._settling if group.symbols]
 

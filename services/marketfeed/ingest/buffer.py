@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from marketfeed.domain.trades import BoolArray, TradeColumns, concat, no_trades
+from marketfeed.domain.trades import BoolArray, TradeColumns
 from marketfeed.ingest.spill import Spill, Spilled
 
 
@@ -25,13 +25,23 @@ class Lost:
     trades: int
 
 
+@dataclass(slots=True)
+class _Held:
+    """A batch in memory; its number stays with it on disk."""
+
+    number: int
+    received_ts: int
+    trades: TradeColumns
+
+
 class StandbyBuffer:
     """Trades in order of arrival, taken out by symbol."""
 
     def __init__(self, trades_max: int, spill: Spill | None = None) -> None:
         """`trades_max`: in memory; without `spill` that is all."""
         self._trades_max = trades_max
-        self._batches: deque[tuple[int, TradeColumns]] = deque()
+        self._batches: deque[_Held] = deque()
+        self._number = 0
         self._trades = 0
         self.spill = spill
         self.refused = 0  # writes that the disk refused
@@ -44,67 +54,67 @@ class StandbyBuffer:
     def since_ts(self) -> int | None:
         """Arrival (our clock, Unix ns) of the oldest trades in here, None when there are none."""
         # Not simply the first: what a challenged owner sent in the last minute is added after newer trades of others.
-        arrivals = [received_ts for received_ts, _ in self._batches] + [one.received_ts for one in self._on_disk()]
+        arrivals = [held.received_ts for held in self._batches] + [one.received_ts for one in self._on_disk()]
         return min(arrivals, default=None)
 
     @property
     def oldest_stamp(self) -> int | None:
         """The lowest stamp (Unix ns) of the trades in here, None when there are none."""
-        stamps = [int(batch.event_ts.min()) for _, batch in self._batches] + [one.first_ts for one in self._on_disk()]
+        stamps = [int(held.trades.event_ts.min()) for held in self._batches] + [one.first_ts for one in self._on_disk()]
         return min(stamps, default=None)
 
     def add(self, trades: TradeColumns, received_ts: int) -> None:
         """Keep trades that arrived at `received_ts`."""
-        self._batches.append((received_ts, trades))
+        self._batches.append(_Held(self._number, received_ts, trades))
+        self._number += 1
         self._trades += len(trades)
         while self._trades > self._trades_max and len(self._batches) > 1:
-            received_ts, gone = self._batches.popleft()
-            self._trades -= len(gone)
-            self._spill(gone, received_ts)
+            gone = self._batches.popleft()
+            self._trades -= len(gone.trades)
+            self._spill(gone)
 
     def take_lost(self) -> Lost | None:
         """What was pushed out since the last call, which is then somebody else's to tell."""
         lost, self.lost = self.lost, None
         return lost
 
-    def spilled(self, symbols: Collection[str], seen: set[Spilled]) -> Iterator[tuple[int, TradeColumns]]:
-        """(arrival, trades of these symbols) of the batches on disk that are not in `seen`, oldest first.
+    def unseen(self, symbols: Collection[str], seen: set[int]) -> Iterator[tuple[int, TradeColumns]]:
+        """(arrival, trades of these symbols) of the batches that are not in `seen`, oldest first: disk, then memory.
 
-        They are added to it, and stay on disk until `take`. Others may add trades meanwhile, which may push batches to
-        disk, so it is to be called again until it has nothing, and then `take` without a pause. `symbols` may shrink.
+        They are added to it, and stay in here until `take`. Others may add trades meanwhile, so it is to be called
+        again until it has nothing, and then `take` without a pause. `symbols` may shrink.
         """
         for one in self._on_disk():
-            if one not in seen:
-                seen.add(one)
+            if one.number not in seen:
+                seen.add(one.number)
                 yield one.received_ts, self._untaken(one, frozenset(symbols))
+        for held in tuple(self._batches):
+            if held.number not in seen:
+                seen.add(held.number)
+                yield held.received_ts, held.trades.take(having(held.trades, frozenset(symbols)))
 
-    def take(self, symbols: Collection[str]) -> TradeColumns:
-        """The trades of these symbols that are in memory; in memory and on disk they are in here no longer."""
+    def take(self, symbols: Collection[str]) -> None:
+        """The trades of these symbols are in here no longer."""
         wanted = frozenset(symbols)
-        taken: list[TradeColumns] = []
-        left: deque[tuple[int, TradeColumns]] = deque()
-        for received_ts, batch in self._batches:
-            mask = having(batch, wanted)
-            if mask.all():
-                taken.append(batch)
-            elif mask.any():
-                taken.append(batch.take(mask))
-                left.append((received_ts, batch.take(~mask)))
-            else:
-                left.append((received_ts, batch))
+        left: deque[_Held] = deque()
+        for held in self._batches:
+            mask = having(held.trades, wanted)
+            if mask.any():
+                held.trades = held.trades.take(~mask)
+            if len(held.trades):
+                left.append(held)
         self._batches = left
-        self._trades = sum(len(batch) for _, batch in left)
+        self._trades = sum(len(held.trades) for held in left)
         for one in self._on_disk():
             one.taken |= wanted
-        return concat(taken) if taken else no_trades()
 
     def forget_before(self, event_ts: int) -> None:
         """Drop whole batches that are older than `event_ts`: the owner has them in the log."""
         spill = self.spill
         while spill is not None and spill.first is not None and spill.first.last_ts < event_ts:
             spill.drop_first()
-        while self._batches and int(self._batches[0][1].event_ts.max()) < event_ts:
-            self._trades -= len(self._batches.popleft()[1])
+        while self._batches and int(self._batches[0].trades.event_ts.max()) < event_ts:
+            self._trades -= len(self._batches.popleft().trades)
 
     def clear(self) -> None:
         """Forget everything: every symbol that is subscribed to is published."""
@@ -116,11 +126,11 @@ class StandbyBuffer:
     def _on_disk(self) -> tuple[Spilled, ...]:
         return tuple(self.spill) if self.spill is not None else ()
 
-    def _spill(self, gone: TradeColumns, received_ts: int) -> None:
+    def _spill(self, gone: _Held) -> None:
         """Put a batch on disk; where there is no room the oldest there go for good."""
         while self.spill is not None:
             try:
-                if self.spill.append(gone, received_ts):
+                if self.spill.append(gone.trades, gone.received_ts, gone.number):
                     return
             except OSError:
                 self.refused += 1
@@ -130,7 +140,8 @@ class StandbyBuffer:
                 break
             self._lose(oldest.first_ts, oldest.last_ts, oldest.trades)
             self.spill.drop_first()
-        self._lose(int(gone.event_ts.min()), int(gone.event_ts.max()), len(gone))
+        stamps = gone.trades.event_ts
+        self._lose(int(stamps.min()), int(stamps.max()), len(stamps))
 
     def _lose(self, first: int, last: int, count: int) -> None:
         if self.lost is not None:

@@ -214,11 +214,6 @@ class Pipeline:
         self._decoder.set_symbols(ids)
         self.silence.follow(np.array(sorted(ids.values()), np.int64), time.time_ns())
 
-    def publish(self, trades: TradeColumns, epoch: int, received_ts: int) -> None:
-        """Send trades of a reconciliation under `epoch`."""
-        for partition, record in self._cutter.cut_as(trades, epoch, received_ts):
-            self._sender.send_trades(partition, record)
-
     def add_credits(self, trades: TradeColumns, lapse_s: float, *, overlap: bool = False) -> None:
         """Set off what arrives within `lapse_s` against these trades, which the log holds already."""
         if len(trades):

@@ -37,6 +37,7 @@ class _Segment:
 class Spilled:
     """A batch on disk: when it arrived (our clock, Unix ns), its stamps, how many trades; `taken` symbols are void."""
 
+    number: int
     segment: _Segment
     offset: int
     size: int
@@ -77,8 +78,11 @@ class Spill:
         """The oldest batch."""
         return self._batches[0] if self._batches else None
 
-    def append(self, trades: TradeColumns, received_ts: int) -> bool:
-        """Keep a batch; False if there is no room. Raises OSError if the disk refuses; nothing of it stays then."""
+    def append(self, trades: TradeColumns, received_ts: int, number: int = 0) -> bool:
+        """Keep a batch under the caller's number; False if there is no room.
+
+        Raises OSError if the disk refuses; nothing of it stays then.
+        """
         _, value = encode_body(TradesRecord(0, 0, received_ts, trades))
         if self.bytes + len(value) > self._bytes_max:
             return False
@@ -86,7 +90,7 @@ class Spill:
         if os.pwrite(segment.fd, value, segment.bytes) < len(value):
             raise OSError(errno.ENOSPC, "the disk took a part only", str(segment.path))
         span = int(trades.event_ts.min()), int(trades.event_ts.max())
-        self._batches.append(Spilled(segment, segment.bytes, len(value), received_ts, *span, len(trades)))
+        self._batches.append(Spilled(number, segment, segment.bytes, len(value), received_ts, *span, len(trades)))
         segment.bytes += len(value)
         segment.batches += 1
         self.trades += len(trades)

@@ -3,8 +3,8 @@
 1. `Takeover(epoch, symbols)` goes to every partition of the symbols, in the order of all else: the marker.
 2. What the log counts up to the markers is read back.
 3. What a previous run left in the spool is published under the new epoch, less what the log holds.
-4. The buffer likewise, first what of it is on disk; what the log holds beyond all stays as credits. Then the symbols
-   are live, in the same step.
+4. The buffer likewise, batch by batch; what the log holds beyond both stays as credits. Then the symbols are live, in
+   the same step.
 
 Whatever fails in between is tried again by the next claim: nothing of the spool is deleted before its trades are in
 the log under the new epoch.
@@ -20,7 +20,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from marketfeed.domain.claim_actions import Predecessor
 from marketfeed.domain.errors import MalformedRecord
 from marketfeed.domain.log import Takeover, TradesRecord
-from marketfeed.domain.reconciliation import CREDITS_KEPT_S, Credits, difference
+from marketfeed.domain.reconciliation import CREDITS_KEPT_S, Credits
 from marketfeed.domain.trades import NANOS, TradeColumns, no_trades
 from marketfeed.ingest import metrics
 from marketfeed.ingest.buffer import StandbyBuffer, having
@@ -28,7 +28,6 @@ from marketfeed.ingest.cutter import Cutter
 from marketfeed.ingest.pipeline import Pipeline
 from marketfeed.ingest.readback import ReadBack, TradesReader
 from marketfeed.ingest.sender import Sender
-from marketfeed.ingest.spill import Spilled
 from marketfeed.ingest.spool import Spool
 from marketfeed.runtime.logs import get_logger
 from marketfeed.runtime.tasks import TaskKit
@@ -39,6 +38,7 @@ _log = get_logger("takeover")
 # A trade this much older than our connection can still come over it: what the log holds of them is read back.
 _LATENESS_MIN_NS = 10 * NANOS
 _WAIT_S = 0.01
+_ROOM_PATIENCE_S = 10.0
 
 WentLive = Callable[[int, tuple[str, ...]], None]
 
@@ -68,6 +68,8 @@ class TakeoverDesk:
         self._leftover_turn = asyncio.Lock()
         self._leftover_span: tuple[int, int] | None = None
         self._on_its_way = 0
+        self._oldest_published: int | None = None
+        self._waits_until_s = 0.0
         self._ahead: ReadBack | None = None
         self._ahead_task: asyncio.Task[None] | None = None
         self._ahead_of: frozenset[str] = frozenset()
@@ -136,13 +138,14 @@ class TakeoverDesk:
             await asyncio.sleep(_WAIT_S)
         # One at a time: the last one deletes the spool of the previous run.
         async with self._leftover_turn:
+            self._oldest_published, self._waits_until_s = None, math.inf
             logged = no_trades()
             if mine and (known or self._spool.has_leftover):
                 logged = await self._logged(markers, symbols, predecessors)
             credits = Credits(logged, math.inf)
             if mine and self._spool.has_leftover:
                 await self._publish_leftover(epoch, mine, credits)
-            await self._publish_spilled(epoch, mine, credits)
+            await self._publish_buffer(epoch, mine, credits)
             del self._symbols[epoch]
             if mine:
                 self._finish(epoch, tuple(sorted(mine)), credits.left(), predecessors, went_live)
@@ -207,27 +210,33 @@ class TakeoverDesk:
         if not keep:
             self._spool.discard_leftover()
 
-    async def _publish_spilled(self, epoch: int, mine: set[str], credits: Credits) -> None:
-        """Publish what of the buffer is on disk, less what the log holds; nothing of it is given up before the end."""
+    async def _publish_buffer(self, epoch: int, mine: set[str], credits: Credits) -> None:
+        """Publish the buffer batch by batch, less what the log holds; nothing of it is given up before the end.
+
+        At its end nothing is left that was not looked at, and nothing must come between that and `_finish`.
+        """
         published = 0
-        seen: set[Spilled] = set()
+        seen: set[int] = set()
+        # Room is waited for, so that the spool is not used up, but not for ever: it may be full of others' trades.
+        self._waits_until_s = time.monotonic() + _ROOM_PATIENCE_S
         while True:
-            # What came meanwhile has to be in the buffer, or it would push a batch to disk when nobody looks any more.
             self._pipeline.flush()
             before = len(seen)
-            for received_ts, batch in self._buffer.spilled(mine, seen):
+            for received_ts, batch in self._buffer.unseen(mine, seen):
                 published += await self._publish(batch, epoch, received_ts, credits) if len(batch) else 0
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # Signs of life are due meanwhile.
             if len(seen) == before:
                 break
-        if published:
-            _log.info("buffer on disk published", trades=published)
+        _log.info("reconciled", published=published, credits=len(credits))
 
     async def _publish(self, trades: TradeColumns, epoch: int, received_ts: int, credits: Credits) -> int:
         """Send what the log lacks as there is room; returns how many trades that were."""
         beyond = credits.spend(trades, 0.0)
+        if len(beyond):
+            oldest_ts = int(beyond.event_ts.min())
+            self._oldest_published = min(oldest_ts, self._oldest_published or oldest_ts)
         for partition, cut in self._cutter.cut_as(beyond, epoch, received_ts) if len(beyond) else ():
-            while not self._sender.has_room:  # noqa: ASYNC110 (acknowledgements are served by the pump)
+            while not self._sender.has_room and time.monotonic() < self._waits_until_s:  # noqa: ASYNC110 (as above)
                 await asyncio.sleep(_WAIT_S)
             self._on_its_way += 1
             self._sender.send_trades(partition, cut, None, self._logged_one)
@@ -237,24 +246,20 @@ class TakeoverDesk:
         self,
         epoch: int,
         symbols: tuple[str, ...],
-        logged: TradeColumns,
+        credits: TradeColumns,
         predecessors: Sequence[Predecessor],
         went_live: WentLive,
     ) -> None:
         """One step, without a pause: buffer out, credits kept, live, gaps owed."""
         pipeline = self._pipeline
-        pipeline.flush()
         heard_from = pipeline.heard_from(symbols)
-        beyond, credits = difference(self._buffer.take(symbols), logged)
-        if len(beyond):
-            pipeline.publish(beyond, epoch, pipeline.received_ts)
+        self._buffer.take(symbols)
         pipeline.add_credits(credits, CREDITS_KEPT_S)
-        _log.info("reconciled", logged=len(logged), published=len(beyond), credits=len(credits))
         for one in predecessors:
             pipeline.clock.succeed(one.watermark, one.lateness_ns, time.time_ns())
             self.predecessors_watermark = max(self.predecessors_watermark, one.watermark)
         self._ever_live.update(symbols)
-        self.published_from_ts = int(beyond.event_ts.min()) if len(beyond) else None
+        self.published_from_ts = self._oldest_published
         went_live(epoch, symbols)
         if (lost := self._buffer.take_lost()) is not None:
             metrics.DROPPED.inc(lost.trades)

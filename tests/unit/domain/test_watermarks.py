@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from marketfeed.domain.log import Gap
 from marketfeed.domain.trades import NANOS
-from marketfeed.domain.watermarks import AckedWatermark, WatermarkClock, WholeSince, gap
+from marketfeed.domain.watermarks import DELAY_MAX_NS, AckedWatermark, WatermarkClock, WholeSince, gap
 
 T0 = 1_700_000_000 * NANOS
 STAMPS = st.lists(st.integers(T0, T0 + 1000), max_size=10)
@@ -79,22 +79,32 @@ def test_a_gap_reaches_from_below_the_watermark_to_the_first_stamp() -> None:
     assert gap((), T0, 10, T0, "restart") is None
 
 
-def test_a_symbol_is_whole_from_the_first_progress_after_its_subscription_was_in_force() -> None:
-    """Each subscription by itself; a stamp from before proves nothing, nor does a connection that is gone."""
+def test_a_symbol_is_whole_from_when_its_subscription_was_in_force() -> None:
+    """Each subscription by itself, and not before the first progress after that; none when the connection is gone."""
     whole = WholeSince(10)
-    whole.subscribed(["A", "B"], 100)
-    whole.reached(T0, 105)
-    whole.reached(T0 + 1, 110)
+    whole.subscribed(["A", "B"], T0)
+    whole.reached(T0 - 5, T0 + 5)
+    whole.reached(T0 - 4, T0 + 10)
     assert whole.since(["A", "B"]) == {}
-    whole.subscribed(["C"], 111)
+    whole.subscribed(["C"], T0 + 11)
     whole.unsubscribed(["B"])
-    whole.reached(T0 + 2, 112)
-    assert whole.since(["A", "B", "C"]) == {"A": T0 + 2}
-    assert whole.due(["A", "B", "C"]) == {"C": 121}
-    whole.reached(T0 + 2, 200)
-    whole.reached(T0 + 3, 201)
-    assert whole.since(["A", "C"]) == {"A": T0 + 2, "C": T0 + 3}
+    whole.reached(T0 - 2, T0 + 12)
+    assert whole.since(["A", "B", "C"]) == {"A": T0 + 10}
+    assert whole.due(["A", "B", "C"]) == {"C": T0 + 21}
+    whole.reached(T0 + 30, T0 + 25)
+    whole.reached(T0 + 30, T0 + 26)
+    whole.reached(T0 + 31, T0 + 27)  # a clock that is ahead of ours
+    assert whole.since(["A", "C"]) == {"A": T0 + 10, "C": T0 + 31}
     whole.unsubscribed(["A"])
-    assert whole.since(["A", "C"]) == {"C": T0 + 3}
+    assert whole.since(["A", "C"]) == {"C": T0 + 31}
     whole.lost()
     assert whole.since(["C"]) == {}
+
+
+def test_a_delayed_feeds_symbol_is_whole_by_its_stamps() -> None:
+    """Else an owner's watermark would reach it only after the whole delay."""
+    whole, delay = WholeSince(10), 900 * NANOS
+    whole.subscribed(["A"], T0)
+    whole.reached(T0 - delay, T0 + 10)
+    whole.reached(T0 - delay + 20, T0 + 30)
+    assert whole.since(["A"]) == {"A": T0 - delay + 20 + DELAY_MAX_NS}

@@ -9,7 +9,7 @@ import pytest
 
 from marketfeed.domain.trades import TradeColumns
 from marketfeed.ingest.buffer import Lost, StandbyBuffer, having
-from marketfeed.ingest.spill import Spill, Spilled
+from marketfeed.ingest.spill import Spill
 
 
 def batch(stamps: list[int], symbols: list[int]) -> TradeColumns:
@@ -19,6 +19,11 @@ def batch(stamps: list[int], symbols: list[int]) -> TradeColumns:
     return TradeColumns(("A", "B"), index, np.array(stamps), np.ones(count), np.ones(count), (None,), none)
 
 
+def held(buffer: StandbyBuffer, symbols: set[str]) -> list[int]:
+    """Their stamps, in the order in which a take-over reads them."""
+    return [stamp for _, part in buffer.unseen(symbols, set()) for stamp in part.event_ts.tolist()]
+
+
 def test_trades_leave_by_symbol_in_order_of_arrival() -> None:
     """What is not asked for stays."""
     buffer = StandbyBuffer(100)
@@ -26,9 +31,11 @@ def test_trades_leave_by_symbol_in_order_of_arrival() -> None:
     buffer.add(batch([1, 2, 3], [0, 1, 0]), 50)
     buffer.add(batch([4, 5], [1, 1]), 60)
     assert (len(buffer), buffer.since_ts) == (5, 50)
-    assert buffer.take(["A"]).event_ts.tolist() == [1, 3]
-    assert buffer.take({"B", "C"}).event_ts.tolist() == [2, 4, 5]
-    assert len(buffer) == len(buffer.take(["A", "B"])) == 0
+    assert held(buffer, {"A"}) == [1, 3]
+    buffer.take(["A"])
+    assert (len(buffer), held(buffer, {"A", "B", "C"})) == (3, [2, 4, 5])
+    buffer.take({"B", "C"})
+    assert (len(buffer), held(buffer, {"A", "B"})) == (0, [])
 
 
 def test_the_oldest_go_when_it_is_full_and_it_says_what() -> None:
@@ -49,7 +56,8 @@ def test_what_the_owner_has_logged_need_not_be_kept() -> None:
     buffer.add(batch([1, 9], [0, 0]), 1)
     buffer.add(batch([5, 6], [0, 0]), 2)
     buffer.forget_before(9)
-    assert buffer.take(["A"]).event_ts.tolist() == [1, 9, 5, 6]
+    assert held(buffer, {"A"}) == [1, 9, 5, 6]
+    buffer.take(["A"])
     buffer.add(batch([5, 6], [0, 0]), 2)
     buffer.forget_before(7)
     assert len(buffer) == 0
@@ -70,10 +78,6 @@ def test_which_trades_are_of_some_symbols() -> None:
     assert having(batch([1, 2, 3], [0, 1, 0]), frozenset({"B"})).tolist() == [False, True, False]
 
 
-def on_disk(buffer: StandbyBuffer, symbols: set[str]) -> list[int]:
-    return [stamp for _, part in buffer.spilled(symbols, set()) for stamp in part.event_ts.tolist()]
-
-
 def test_what_has_no_room_in_memory_goes_to_disk(tmp_path: Path) -> None:
     """Oldest first; there it can be read again and again until it is taken, and forgotten like the rest."""
     buffer = StandbyBuffer(4, Spill(tmp_path / "standby", 10**6, segment_bytes=400))
@@ -81,19 +85,19 @@ def test_what_has_no_room_in_memory_goes_to_disk(tmp_path: Path) -> None:
         buffer.add(batch([first, first + 1], [0, 1]), first)
     assert (len(buffer), buffer.since_ts, buffer.oldest_stamp) == (10, 10, 10)
     wanted = {"A", "B"}
-    seen: set[Spilled] = set()
-    reading = buffer.spilled(wanted, seen)
+    seen: set[int] = set()
+    reading = buffer.unseen(wanted, seen)
     assert next(reading)[1].event_ts.tolist() == [10, 11]
     buffer.add(batch([60, 61], [0, 1]), 60)  # pushes another batch out
     wanted.discard("A")
-    assert [part.event_ts.tolist() for _, part in reading] == [[21], [31]]
-    assert [part.event_ts.tolist() for _, part in buffer.spilled(wanted, seen)] == [[41]]
-    assert list(buffer.spilled(wanted, seen)) == []
-    assert on_disk(buffer, {"A"}) == [10, 20, 30, 40]
-    assert buffer.take({"B"}).event_ts.tolist() == [51, 61]
-    assert on_disk(buffer, {"A", "B"}) == [10, 20, 30, 40]
+    assert [part.event_ts.tolist() for _, part in reading] == [[21], [31], [51], [61]]
+    assert [part.event_ts.tolist() for _, part in buffer.unseen(wanted, seen)] == [[41]]
+    assert list(buffer.unseen(wanted, seen)) == []
+    assert held(buffer, {"A"}) == [10, 20, 30, 40, 50, 60]
+    buffer.take({"B"})
+    assert held(buffer, {"A", "B"}) == [10, 20, 30, 40, 50, 60]
     buffer.forget_before(30)
-    assert on_disk(buffer, {"A", "B"}) == [30, 40]
+    assert held(buffer, {"A", "B"}) == [30, 40, 50, 60]
     assert buffer.lost is None
     buffer.clear()
     assert len(buffer) == len(list((tmp_path / "standby").iterdir())) == 0
@@ -108,7 +112,7 @@ def test_beyond_memory_and_disk_the_oldest_are_lost(tmp_path: Path, monkeypatch:
     lost = buffer.take_lost()
     assert lost is not None
     assert (lost.from_ts, lost.trades + len(buffer)) == (10, 12)
-    assert on_disk(buffer, {"A"})[0] == lost.to_ts + 9
+    assert held(buffer, {"A"})[0] == lost.to_ts + 9
     before = len(buffer)
 
     def refuse(*_: object) -> int:

@@ -38,7 +38,7 @@ class History:
         self.happened: Counter[str] = Counter()
         self.owners: dict[str, list[str]] = {}
         self.publishers: dict[str, int] = {}
-        world.replan({symbol: self.rng.choice(self.shards) for symbol in SYMBOLS})
+        world.replan(self.plan_of(len(SYMBOLS)))
         for shard in self.shards:
             for member in range(members):
                 world.start(shard, member)
@@ -58,7 +58,15 @@ class History:
         for shard in self.shards:
             while self.missing_members(shard):
                 self.restart(shard)
-        self.world.run(QUIET_END_S)
+        for _ in range(round(QUIET_END_S / 5)):
+            self.world.run(5)
+            if self.at_rest():
+                break
+
+    def at_rest(self) -> bool:
+        """Everybody publishes what the plan says, and nothing is on its way."""
+        served = all(shards == [self.world.plan[symbol]] for symbol, shards in self.world.owners().items())
+        return served and all(p.claimant.settled and p.revision == self.world.revision for p in self.world.processes)
 
     def missing_members(self, shard: str) -> list[int]:
         running = {p.member for p in self.world.processes if p.shard == shard}
@@ -105,7 +113,7 @@ class History:
     def kill_in_a_move(self, process: Process) -> None:
         """The plan takes symbols from a process, which dies before anybody has taken them over."""
         if owned := [symbol for symbol in process.cutter.owned if self.world.plan[symbol] == process.shard]:
-            self.world.replan({**self.world.plan, self.rng.choice(owned): self.rng.choice(self.shards)})
+            self.world.replan(self.plan_of(len(owned)))
             self.world.run(self.rng.uniform(0, 1.5))
             if process in self.world.processes and self.may_disturb(process):
                 self.world.kill(process)
@@ -139,11 +147,17 @@ class History:
 
     def move(self, _: Process) -> None:
         """A new plan, also while the last one is still being carried out."""
-        plan = dict(self.world.plan)
-        for symbol in self.rng.sample(SYMBOLS, self.rng.randint(1, 3)):
-            plan[symbol] = self.rng.choice(self.shards)
-        self.world.replan(plan)
+        self.world.replan(self.plan_of(self.rng.randint(1, 3)))
         self.happened["move"] += 1
+
+    def plan_of(self, moved: int) -> dict[str, str]:
+        """The plan with so many symbols moved at random, none beyond the room of its shard."""
+        while True:
+            plan = dict(self.world.plan)
+            for symbol in self.rng.sample(SYMBOLS, moved):
+                plan[symbol] = self.rng.choice(self.shards)
+            if not self.world.limit or max(Counter(plan.values()).values()) <= self.world.limit:
+                return plan
 
     def check(self, again: str) -> None:
         trades, gaps = self.world.counted()
@@ -164,8 +178,7 @@ def history(seed: int, folder: Path, kind: str) -> History:
         world = World(seed, clock, folder / f"{kind}-{seed}", limit)
         made = History(world, members, shards)
         made.go()
-        world.closed = True
-        world.run(3)
+        world.drain()
         made.owners = world.owners()
         made.publishers = {symbol: world.publishers(symbol) for symbol in SYMBOLS}
         world.stop()

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from marketfeed.adapters.finnhub import SourceState
-from marketfeed.domain import claims, heard
+from marketfeed.domain import claims, heard, watermarks
 from marketfeed.domain.claims import Claimant
 from marketfeed.domain.errors import Unavailable
 from marketfeed.domain.log import Alive, Gap, Logged, Takeover, TradesRecord, Watermark
@@ -305,9 +305,10 @@ async def test_a_spool_is_kept_for_the_symbols_that_are_taken_over_later(
 
 
 async def test_a_delayed_feed_is_not_counted_twice_when_a_symbol_moves(
-    new_broker: Callable[[], Any], tmp_path: Path
+    new_broker: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the log holds is found by stamps, and these may be minutes behind our clock."""
+    monkeypatch.setattr(watermarks, "DELAY_MAX_NS", 200_000_000)
     broker, feed = new_broker(), Feed(delay_ms=40_000)
     async with asyncio.TaskGroup() as group:
         first = Member(broker, tmp_path / "a", "first", "0/2").start(group)
@@ -321,6 +322,7 @@ async def test_a_delayed_feed_is_not_counted_twice_when_a_symbol_moves(
             await asyncio.sleep(0.01)
             if "D" not in first.cutter.owned:
                 break
+        assert set(second.cutter.owned) == {"D"}
         await until(lambda: len(counted(broker)[0]) >= len(feed.sent))
         await first.die()
         await second.die()

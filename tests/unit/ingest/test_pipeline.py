@@ -74,7 +74,7 @@ def test_trades_of_published_symbols_are_logged_and_others_buffered(line: Line) 
     line.feed(("A", 1, 0), ("B", 2, 1), ("C", 3, 2))
     assert line.prices() == [1, 2]
     assert {record.epoch for record in line.said(TradesRecord)} == {3}
-    assert line.buffer.take(SYMBOLS).price.tolist() == [3]
+    assert [part.price.tolist() for _, part in line.buffer.unseen(SYMBOLS, set())] == [[3]]
 
 
 def test_bad_trades_are_quarantined_and_move_no_watermark(line: Line) -> None:
@@ -197,27 +197,34 @@ def test_a_challenged_owner_keeps_what_it_publishes(line: Line) -> None:
     line.feed(("A", 3, 2), ("B", 4, 3))
     line.pipeline.stop_keeping(["A"])
     line.feed(("A", 5, 4))
-    assert line.buffer.take(SYMBOLS).price.tolist() == [1, 3]
+    assert [price for _, part in line.buffer.unseen(SYMBOLS, set()) for price in part.price.tolist()] == [1, 3]
     assert line.prices() == [1, 2, 3, 4, 5]
 
 
 def test_it_knows_from_when_on_it_has_heard_everything_of_a_symbol(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which decides whether an owner may be succeeded, and whether a take-over owes a gap."""
     monkeypatch.setattr(line.pipeline._heard_whole, "_settling_ns", -1)
+    monkeypatch.setattr("marketfeed.ingest.pipeline.SUBSCRIBED_AFTER_NS", -1)
     line.pipeline.on_open()
     line.feed(("A", 1, 0))
     assert line.pipeline.whole_from(SYMBOLS) == {}
     line.feed(("A", 1, 1))
     found = line.pipeline.whole_from(SYMBOLS)
-    assert found == dict.fromkeys(SYMBOLS, line.pipeline.clock.value)
+    assert found.keys() == set(SYMBOLS)
+    assert line.pipeline.heard_from(SYMBOLS) == {found["A"]: set(SYMBOLS)}
     line.pipeline.follow(["A"])
     line.pipeline.follow(SYMBOLS)
     assert line.pipeline.whole_from(SYMBOLS) == {"A": found["A"]}
+    assert line.pipeline.heard_from(["A"]) == {found["A"]: {"A"}}
+    [later] = line.pipeline.heard_from(["B", "C"])
+    assert later is not None
+    assert later > found["A"]
     line.feed(("B", 1, 2), ("B", 1, 3))
     line.feed(("B", 1, 4))
-    assert line.pipeline.whole_from(["B"]) == {"B": line.pipeline.clock.value}
+    assert line.pipeline.whole_from(["B"])["B"] >= later
     line.pipeline.on_lost("test")
     assert line.pipeline.whole_from(SYMBOLS) == {}
+    assert line.pipeline.heard_from(SYMBOLS) == {None: set(SYMBOLS)}
 
 
 def test_a_large_flush_does_not_wait_for_its_time(line: Line) -> None:

@@ -404,6 +404,15 @@ class World:
             found += [one] * self.rng.choice([1, 1, 1, 2])
         return found
 
+    def drain(self) -> None:
+        """No more trades; all that was received is sent, which with little memory may take a while."""
+        self.closed = True
+        self.run(3)
+        for _ in range(100):
+            if all(process.sender.idle for process in self.processes):
+                return
+            self.run(1)
+
     def stop(self) -> None:
         for process in tuple(self.processes):
             self.kill(process)
