@@ -12,7 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.unit.ingest.world import PARTITIONS, SYMBOLS, Process, World, partitions_used, records_of, virtual_time
+from tests.unit.ingest.world import (
+    LATE_MS,
+    PARTITIONS,
+    SYMBOLS,
+    Process,
+    World,
+    partitions_used,
+    records_of,
+    virtual_time,
+)
 
 from marketfeed.domain.errors import Unavailable
 from marketfeed.domain.log import Claim
@@ -176,6 +185,8 @@ def history(seed: int, folder: Path, kind: str) -> History:
     members, shards, limit = {"standbys": (2, 2, 0), "restarts": (1, 3, 0), "full": (1, 3, 3)}[kind]
     with virtual_time() as clock:
         world = World(seed, clock, folder / f"{kind}-{seed}", limit)
+        if members == 1:
+            world.very_late_ms = LATE_MS
         made = History(world, members, shards)
         made.go()
         world.drain()

@@ -44,6 +44,7 @@ from marketfeed.wire.records import KIND_HEADER, decode_body
 PARTITIONS = 2
 SYMBOLS = ("A", "B", "C", "D", "E")
 STEP_S = 0.1
+LATE_MS = 101
 EPOCH_S = 1_700_000_000
 # Turns of a process' loop in a step: enough for a take-over to get on, not so many that nothing else comes between.
 _TURNS = 5
@@ -350,6 +351,7 @@ class World:
     revision: int = 0
     started: int = 0
     broker_away_until_s: float = 0.0
+    very_late_ms: int = 2503
     closed: bool = False  # nothing is traded any more
 
     def __post_init__(self) -> None:
@@ -399,7 +401,7 @@ class World:
         found: list[Trade] = []
         for _ in range(0 if self.closed else self.rng.randint(0, 3)):
             # Never a multiple of a step: two frames of one trade each, alike in every byte, are taken to be a repeat.
-            late_ms = self.rng.choice([0, 0, 0, 0, 0, 101, 2503])
+            late_ms = self.rng.choice([0, 0, 0, 0, 0, LATE_MS, self.very_late_ms])
             one = (self.rng.choice(SYMBOLS), now_ms - late_ms, self.rng.choice([1.0, 2.0]))
             found += [one] * self.rng.choice([1, 1, 1, 2])
         return found
@@ -434,12 +436,12 @@ class World:
         return trades, gaps
 
     def excused(self, trades: Counter[Trade], gaps: list[Gap]) -> Counter[Trade]:
-        """Those of the trades that a gap names."""
+        """Those of the trades that a gap names, or would if its owner had known before how late trades can be."""
         return Counter(
             {
                 (s, stamp, price): count
                 for (s, stamp, price), count in trades.items()
-                if any(s in gap.symbols and gap.from_ts <= stamp <= gap.to_ts for gap in gaps)
+                if any(s in gap.symbols and gap.from_ts - LATE_MS * 10**6 <= stamp <= gap.to_ts for gap in gaps)
             }
         )
 
