@@ -82,7 +82,7 @@ ui: $(VENV)/.local  ## build the page into services/ui/dist
 ui-test: $(VENV)/.local  ## type-check and test the page's pure parts
 	$(BIN)/marketfeed ui test
 
-images: $(VENV)/.local  ## container images for a cluster without a registry (ARGS="marketfeed kafka")
+images: $(VENV)/.local  ## container images for a cluster without a registry; loads them if the local one is up (ARGS=kafka)
 	PYTHONPATH=k8s/images $(BIN)/python -m imagebuild $(ARGS)
 	@$(LOCALCLUSTER) load-image --if-up $(IMAGES)/*.tar
 
@@ -90,6 +90,7 @@ images-extra: $(VENV)/.local  ## Traefik, Prometheus and an OpenTelemetry collec
 	@for name in traefik prometheus otel-collector; do \
 		PYTHONPATH=k8s/images $(BIN)/python -m imagebuild --program "$$(k8s/programs/build $$name)" $$name || exit 1; \
 	done
+	@$(LOCALCLUSTER) load-image --if-up $(IMAGES)/*.tar
 
 charts: setup  ## the charts: schemas and page up to date, helm lint, every rendering held to its rules, dry runs on an API server
 	PYTHONPATH=k8s/charts $(BIN)/python -m chartvalues --check
