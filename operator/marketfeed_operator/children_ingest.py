@@ -195,7 +195,7 @@ def _container(feed: MarketFeed, member: Member, key: int | None) -> Container:
         component="ingest",
         args=("ingest",),
         env=tuple(env),
-        requests={"cpu": "50m", "memory": "192Mi"},
+        requests={"cpu": "25m", "memory": "192Mi"},
         limits={"cpu": "2", "memory": "1Gi"},
         volumes=tuple(volumes),
         mounts=(volume_mount("plan", _PLAN_DIR, read_only=True), volume_mount("spool", _SPOOL_DIR)),

@@ -40,7 +40,7 @@ def recorder(feed: MarketFeed, defaults: PodDefaults) -> Child:
         component="recorder",
         args=("recorder",),
         env=tuple(env),
-        requests={"cpu": "50m", "memory": "256Mi"},
+        requests={"cpu": "25m", "memory": "256Mi"},
         limits={"cpu": "2", "memory": "2Gi"},
     )
     labels = labels_of(feed, "recorder")
@@ -67,7 +67,7 @@ def mds(feed: MarketFeed, defaults: PodDefaults) -> Child:
         component="mds",
         args=("mds",),
         env=tuple(env),
-        requests={"cpu": "50m", "memory": "256Mi"},
+        requests={"cpu": "25m", "memory": "256Mi"},
         limits={"cpu": "2", "memory": "2Gi"},
         ports={"http": HTTP_PORT, "grpc": GRPC_PORT},
     )
@@ -110,7 +110,7 @@ def generator(feed: MarketFeed, defaults: PodDefaults) -> Child:
         component="generator",
         args=("generator",),
         env=tuple(env),
-        requests={"cpu": "50m", "memory": "192Mi"},
+        requests={"cpu": "25m", "memory": "192Mi"},
         limits={"cpu": "2", "memory": "1Gi"},
         ports={"feed": FEED_PORT},
     )

@@ -14,10 +14,20 @@ from datetime import UTC, datetime
 import msgspec
 
 from marketfeed.domain.sharding import Plan, make_plan, moves
-from marketfeed_operator.observed import PLAN_KEY, PLANNED_AT, FeedState, Member, annotations_on
+from marketfeed_operator.observed import (
+    PLAN_KEY,
+    PLANNED_AT,
+    FeedState,
+    Member,
+    Object,
+    annotations_on,
+    condition,
+    member_of,
+)
 from marketfeed_operator.spec import MarketFeed
 
 REBALANCE_S = 60.0
+STEADY_S = 60.0
 _SUMMARY_SYMBOLS = 5
 
 
@@ -76,7 +86,7 @@ def plan_in_force(feed: MarketFeed, state: FeedState) -> Plan | None:
 def next_plan(feed: MarketFeed, symbols: Sequence[str], state: FeedState, now: datetime) -> Planned:
     """The plan that should be in force."""
     previous = plan_in_force(feed, state)
-    loads = measured(state)
+    loads = measured(state, previous, now)
     settled_plan = _made(feed, symbols, previous, {})
     placed = previous is not None and settled_plan.revision == previous.revision
     if loads and not (placed and plan_age_s(feed, state, now) < REBALANCE_S):
@@ -106,15 +116,32 @@ def capacities(feed: MarketFeed) -> list[int] | None:
     return None if finnhub is None else [finnhub.symbols_per_key] * feed.spec.shards
 
 
-def measured(state: FeedState) -> dict[str, float]:
-    """Trades a second by symbol: the most that any member tells, as a standby receives what the owner does."""
+def measured(state: FeedState, previous: Plan | None, now: datetime) -> dict[str, float]:
+    """Trades a second by symbol: the most that any member tells, as a standby receives what the owner does.
+
+    Nothing unless every shard that has symbols tells, and has been at work for a while: symbols of a shard that says
+    nothing would count as idle, and the others' would be piled upon it.
+    """
     loads: dict[str, float] = {}
+    shards: set[int] = set()
     for pod in state.pods("ingest"):
-        reading = state.reading(pod)
-        for symbol, rate in (reading.part("rates") if reading else {}).items():
+        reading, member = state.reading(pod), member_of(pod)
+        if reading is None or member is None or not _is_steady(pod, now):
+            continue
+        shards.add(member.shard)
+        for symbol, rate in reading.part("rates").items():
             if isinstance(rate, int | float) and 0 <= rate < float("inf"):
                 loads[symbol] = max(loads.get(symbol, 0.0), float(rate))
-    return loads
+    return loads if previous is not None and set(previous.assigned.values()) <= shards else {}
+
+
+def _is_steady(pod: Object, now: datetime) -> bool:
+    """Whether a pod has been ready for so long that its rates, which are means over half a minute, mean something."""
+    ready = condition(pod, "Ready")
+    if ready is None or ready.get("status") != "True":
+        return False
+    since_s = _seconds_since(str(ready.get("lastTransitionTime", "")), now)
+    return since_s is not None and since_s >= STEADY_S
 
 
 def emptied(plan: Plan, member: Member) -> bool:
@@ -159,11 +186,15 @@ def _planned_at(feed: MarketFeed, state: FeedState) -> str:
 
 def plan_age_s(feed: MarketFeed, state: FeedState, now: datetime) -> float:
     """Seconds since the plan in force was made; infinite if that is not known."""
+    since_s = _seconds_since(_planned_at(feed, state), now)
+    return float("inf") if since_s is None else since_s
+
+
+def _seconds_since(text: str, now: datetime) -> float | None:
     try:
-        made = datetime.fromisoformat(_planned_at(feed, state))
-        return (now - made).total_seconds()
+        return (now - datetime.fromisoformat(text)).total_seconds()
     except (ValueError, TypeError):
-        return float("inf")
+        return None
 
 
 def _text(now: datetime) -> str:

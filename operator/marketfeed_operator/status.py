@@ -25,6 +25,7 @@ from marketfeed_operator.spec_status import CONDITIONS, MESSAGE_LENGTH_MAX, OVER
 from marketfeed_operator.status_findings import Finding, component_of, findings
 from marketfeed_operator.status_shards import (
     ShardView,
+    all_published,
     greatest_lag,
     history_status,
     shard_status,
@@ -32,16 +33,9 @@ from marketfeed_operator.status_shards import (
     total_rate,
 )
 
-_WHAT_COUNTS = (
-    "conditions",
-    "observedGeneration",
-    "shards",
-    "readyShards",
-    "planRevision",
-    "selector",
-    "symbols",
-    "source",
-)
+_WHAT_COUNTS = ("observedGeneration", "shards", "readyShards", "planRevision", "selector", "symbols", "source")
+# A sentence may tell seconds that pass; it may wait for its turn.
+_OF_CONDITIONS = ("type", "status", "reason", "observedGeneration")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +84,7 @@ class _Seen:
     overflow: int
     unsettled: list[str]
     resharding: bool
+    all_published: bool
     waiting: int
     job: Object | None
 
@@ -138,13 +133,14 @@ def build(
 
 def changed_materially(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Whether a new status has to be written at once; rates, lags and ages may wait for their turn."""
-    return any(old.get(name) != new.get(name) for name in _WHAT_COUNTS) or _phases(old) != _phases(new)
+    return any(old.get(name) != new.get(name) for name in _WHAT_COUNTS) or _states(old) != _states(new)
 
 
-def _phases(status: Mapping[str, Any]) -> list[tuple[object, ...]]:
+def _states(status: Mapping[str, Any]) -> list[tuple[object, ...]]:
+    conditions = [tuple(its.get(name) for name in _OF_CONDITIONS) for its in status.get("conditions") or ()]
     told = ("shard", "member", "pod", "phase", "connected", "symbols")
     shards = [tuple(its.get(name) for name in told) for its in status.get("shardStatus") or ()]
-    return [*shards, ((status.get("history") or {}).get("phase"),)]
+    return [*conditions, *shards, ((status.get("history") or {}).get("phase"),)]
 
 
 def _encoded(status: Status) -> dict[str, Any]:
@@ -168,6 +164,7 @@ def _look(feed: MarketFeed, state: FeedState, planned: Planned, wanted: Desired 
         overflow=len(planned.plan.overflow),
         unsettled=sorted({*missing, *unsettled, *_held(wanted)}),
         resharding=moving,
+        all_published=all_published(state, planned.plan),
         waiting=len(wanted.waiting) if wanted is not None else 0,
         job=state.named("Job", history_name(feed)) if feed.spec.source.history is not None else None,
     )
@@ -233,7 +230,8 @@ def _idle_parts(seen: _Seen) -> list[str]:
         for its in seen.state.of_kind("Deployment")
         if int((its.get("status") or {}).get("readyReplicas") or 0) > 0
     }
-    return [*sorted(parts - ready), *(f"shard {view.shard}" for view in seen.shards if not view.serving)]
+    silent = [] if seen.all_published else [f"shard {view.shard}" for view in seen.shards if not view.serving]
+    return [*sorted(parts - ready), *silent]
 
 
 def _preparing(seen: _Seen) -> str:
@@ -252,7 +250,7 @@ def _reconciling(seen: _Seen, ready: _Judgement, worst: Finding | None, *, pause
         return _Judgement(True, ready.reason, ready.message)
     if seen.waiting:
         return _Judgement(True, Reason.RESHARDING, f"{seen.waiting} members wait for a key that a leaving one has")
-    if seen.resharding:
+    if seen.resharding or any(not view.serving for view in seen.shards):
         return _Judgement(True, Reason.RESHARDING, "symbols move to other shards")
     if seen.unsettled:
         return _Judgement(True, Reason.ROLLING_OUT, f"being replaced or started: {', '.join(seen.unsettled)}")

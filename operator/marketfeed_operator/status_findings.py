@@ -6,6 +6,7 @@ controller or the service itself.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from marketfeed_operator.spec_status import Reason
 _IMAGE = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError"})
 _WRONG_SETTING = 2
+# What a service says of its next try changes all the time and tells nobody what to do.
+_NEXT_TRY = re.compile(r"; next try in [0-9.]+ s")
 # Readiness parts of the services, and whom they wait for where the sentence does not begin with the name.
 _PARTS = {
     "kafka": Reason.KAFKA_UNREACHABLE,
@@ -129,7 +132,8 @@ def _of_waiting(pod: Object, waiting_for: dict[str, str]) -> Iterator[Finding]:
             continue
         reason = _server_in(why) or _PARTS.get(part)
         if reason is not None:
-            yield Finding(reason, f"{component_of(pod)}: {why}; {_ADVICE[reason]}", final=False)
+            lasting = _NEXT_TRY.sub("", why)
+            yield Finding(reason, f"{component_of(pod)}: {lasting}; {_ADVICE[reason]}", final=False)
 
 
 def _of_deployment(deployment: Object) -> Iterator[Finding]:

@@ -56,7 +56,24 @@ def _look(state: FeedState, member: Member, symbols: int) -> tuple[bool, bool]:
     phase, connected = reading.text("phase"), reading.body.get("connected") is True
     if symbols == 0:
         return phase in _AT_WORK, phase in _AT_WORK
-    return phase == _SPEAKS and connected, phase in _AT_WORK and connected
+    # One that takes over more symbols is not settled, and publishes for those it has.
+    speaks = phase == _SPEAKS or _published(reading) > 0
+    return speaks and connected, phase in _AT_WORK and connected
+
+
+def _published(reading: PodReading) -> int:
+    value = reading.part("symbols").get("live")
+    return value if isinstance(value, int) else 0
+
+
+def all_published(state: FeedState, plan: Plan) -> bool:
+    """Whether connected pods together publish as many symbols as the plan has, whichever shard they are of.
+
+    While a shard starts or leaves, symbols are still published by those that had them.
+    """
+    readings = [reading for pod in state.pods("ingest") if (reading := state.reading(pod)) is not None]
+    published = sum(_published(reading) for reading in readings if reading.body.get("connected") is True)
+    return bool(plan.assigned) and published >= len(plan.assigned)
 
 
 def _revision(reading: PodReading | None) -> int | None:
@@ -102,7 +119,7 @@ def total_rate(state: FeedState) -> str | None:
         rate
         for pod in state.pods("ingest")
         if (reading := state.reading(pod)) is not None
-        and reading.text("phase") == _SPEAKS
+        and (reading.text("phase") == _SPEAKS or _published(reading) > 0)
         and (rate := reading.number("rate")) is not None
     ]
     if not rates:

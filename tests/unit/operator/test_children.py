@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.operator.feeds import FINNHUB, HISTORY, as_observed, done, feed, pod_of
 
@@ -141,10 +141,10 @@ def test_services_understand_their_variables(source: dict[str, Any]) -> None:
     assert len(workloads) >= 5
     for child in workloads:
         component = child["metadata"]["labels"]["app.kubernetes.io/component"]
-        settings = SERVICES[component]
+        service = SERVICES[component]
         env = env_of(child)
-        loaded = settings.load(env=env)
-        own = {"MARKETFEED_" + name.upper() for name in settings.__dataclass_fields__}
+        loaded = service.load(env=env)
+        own = {"MARKETFEED_" + name.upper() for name in service.__dataclass_fields__}
         assert set(env) <= own
         assert loaded.http_port == 8081
         if component == "ingest":
@@ -152,15 +152,15 @@ def test_services_understand_their_variables(source: dict[str, Any]) -> None:
             assert (loaded.shard, loaded.partitions, loaded.spool_mb) in (("0", 8, 900.0), ("1", 8, 900.0))
 
 
-@pytest.mark.parametrize(("mode", "settings"), [("import", ImportSettings), ("replay", ReplaySettings)])
-def test_the_history_job_reads_its_files_once(mode: str, settings: type[Settings]) -> None:
+@pytest.mark.parametrize(("mode", "service"), [("import", ImportSettings), ("replay", ReplaySettings)])
+def test_the_history_job_reads_its_files_once(mode: str, service: type[Settings]) -> None:
     """Its name changes with what it reads and with nothing else; a replay is never repeated by itself."""
     source = {"history": {"mode": mode, "files": {"persistentVolumeClaim": "data", "paths": ["a.csv", "b/c.csv.gz"]}}}
     its = feed(source=source)
     job = history(its, DEFAULTS)
     container = job["spec"]["template"]["spec"]["containers"][0]
     assert container["args"] == ["history", mode, "/data/a.csv", "/data/b/c.csv.gz"]
-    settings.load(env=env_of(job))
+    service.load(env=env_of(job))
     assert job["spec"]["backoffLimit"] == (3 if mode == "import" else 0)
     assert history_name(feed(source=source, image="other:1")) == history_name(its)
     more = {"history": {**source["history"], "files": {"persistentVolumeClaim": "data", "paths": ["a.csv"]}}}
@@ -189,6 +189,7 @@ def test_names_fit_into_kubernetes() -> None:
         assert len(child["metadata"]["name"]) <= 63
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 2), st.permutations(range(10))), min_size=1, max_size=5))
 def test_members_keep_their_keys_and_share_none(steps: list[tuple[int, int, list[int]]]) -> None:
     """Whatever is scaled, and however the list of keys is ordered: no key for two, and who has one keeps it."""
@@ -358,6 +359,7 @@ def test_services_tell_their_protocols() -> None:
     assert headless["spec"]["clusterIP"] == "None"
 
 
+@settings(max_examples=50, deadline=None)
 @given(shards=st.integers(0, 6), redundancy=st.integers(1, 2), replicas=st.integers(0, 3), monitors=st.booleans())
 def test_the_same_facts_give_the_same_children(shards: int, redundancy: int, replicas: int, monitors: bool) -> None:
     """Children are a function of what is known: equal twice over, no name twice, all of it JSON."""

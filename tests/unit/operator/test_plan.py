@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.operator.feeds import FINNHUB, HISTORY, as_observed, feed
 
@@ -19,14 +19,25 @@ NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 SYMBOLS = tuple(f"S{number:03d}" for number in range(60))
 
 
-def state_after(its: MarketFeed, planned: Planned, rates: dict[str, float] | None = None) -> FeedState:
-    """The plan in force, and a pod that told rates."""
+def state_after(
+    its: MarketFeed,
+    planned: Planned,
+    rates: dict[str, float] | None = None,
+    silent: tuple[int, ...] = (),
+    ready_at: str = "2026-11-25T11:00:00Z",
+) -> FeedState:
+    """The plan in force, and a pod of every shard (but the silent ones) that told rates."""
     objects: list[dict[str, Any]] = [as_observed(plan_config_map(its, planned))]
     readings = {}
-    if rates is not None:
-        labels = {"app.kubernetes.io/component": "ingest"}
-        objects.append({"kind": "Pod", "metadata": {"name": "p", "labels": labels}})
-        readings["p"] = PodReading(1.0, {"rates": rates})
+    for shard in range(its.spec.shards if rates is not None else 0):
+        labels = {
+            "app.kubernetes.io/component": "ingest", "marketfeed.dev/shard": str(shard), "marketfeed.dev/member": "0",
+        }  # fmt: skip
+        ready = {"type": "Ready", "status": "True", "lastTransitionTime": ready_at}
+        name = f"pod-{shard}"
+        objects.append({"kind": "Pod", "metadata": {"name": name, "labels": labels}, "status": {"conditions": [ready]}})
+        if shard not in silent:
+            readings[name] = PodReading(1.0, {"rates": rates})
     return FeedState(tuple(objects), readings)
 
 
@@ -49,6 +60,7 @@ def test_what_ingest_reads_is_what_was_planned() -> None:
     assert decode('{"revision": -1, "assigned": {}}') is None
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     before=st.integers(1, 8),
     after=st.integers(1, 8),
@@ -62,8 +74,10 @@ def test_the_same_again_changes_nothing(before: int, after: int, gone: set[str],
     left = [symbol for symbol in SYMBOLS if symbol not in gone]
     second = next_plan(its, left, state_after(its, first, rates), NOW + timedelta(hours=1))
     third = next_plan(its, left, state_after(its, second, rates), NOW + timedelta(hours=2))
-    assert not third.changed
-    assert third.plan == second.plan
+    # Rates count from the third on: before, shards that are gone had symbols and told nothing.
+    fourth = next_plan(its, left, state_after(its, third, rates), NOW + timedelta(hours=3))
+    assert not fourth.changed
+    assert fourth.plan == third.plan
     assert second.changed == (second.plan != first.plan)
     assert (second.plan.revision > first.plan.revision) == second.changed
     assert set(second.plan.assigned) == set(left)
@@ -82,6 +96,18 @@ def test_rates_move_symbols_once_in_a_while_only() -> None:
     assert later.changed
     assert later.moves > 0
     assert "from shard 0 to 1" in later.summary
+
+
+def test_rates_count_when_every_shard_tells_and_has_settled() -> None:
+    """A shard that says nothing is not taken for idle, nor one that has just started."""
+    its = feed(shards=2)
+    first = next_plan(its, SYMBOLS, FeedState(), NOW)
+    rates = dict.fromkeys(first.plan.of_shard(0), 1000.0)
+    later = NOW + timedelta(seconds=90)
+    assert next_plan(its, SYMBOLS, state_after(its, first, rates), later).changed
+    assert not next_plan(its, SYMBOLS, state_after(its, first, rates, silent=(1,)), later).changed
+    just_now = "2026-11-25T12:01:00Z"
+    assert not next_plan(its, SYMBOLS, state_after(its, first, rates, ready_at=just_now), later).changed
 
 
 def test_symbols_beyond_the_keys_overflow() -> None:
