@@ -81,6 +81,9 @@ class Cluster:
         """Stop it and take everything back but the images. Raises Leftovers if something could not be."""
         began = time.monotonic()
         with self._alone():
+            if not self.places.run.exists():
+                self._tell("no cluster is up: nothing is left of one")
+                return  # Rules of another Kubernetes that may be here are not ours to take away.
             self._clear()
             found = self._host.leftovers()
         if found:
