@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from localcluster.control_plane import ControlPlane, control_plane
+from localcluster.control_plane import ControlPlane
 from tests.charts.rendering import ROOT, Object, template
 
 OWNER = "r-feed-demo"
@@ -39,18 +39,15 @@ def objects() -> list[Object]:
 
 
 @pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory, objects: list[Object]) -> Iterator[ControlPlane]:
-    """An API server with what helm has installed before the Job runs, but for the MarketFeed API."""
-    with control_plane(tmp_path_factory.mktemp("plane")) as plane:
-        plane.kubectl("create", "namespace", "md")
-        ours = [one for one in objects if one["kind"] in MEANT_FOR_HELM and one["metadata"]["name"] == OWNER]
-        assert len(ours) == len(MEANT_FOR_HELM)
-        plane.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": ours}))
-        yield plane
+def installed(plane: ControlPlane, objects: list[Object]) -> None:
+    """What helm has installed before the Job runs, but for the MarketFeed API."""
+    ours = [one for one in objects if one["kind"] in MEANT_FOR_HELM and one["metadata"]["name"] == OWNER]
+    assert len(ours) == len(MEANT_FOR_HELM)
+    plane.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": ours}))
 
 
 @pytest.fixture(scope="module")
-def cluster(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def cluster(plane: ControlPlane, installed: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The API server as the Job's service account sees it."""
     account = tmp_path_factory.mktemp("account")
     (account / "token").write_text(plane.kubectl("-n", "md", "create", "token", OWNER).strip())
@@ -69,11 +66,13 @@ def feed(objects: list[Object]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def api(plane: ControlPlane, objects: list[Object]) -> None:
-    """The MarketFeed API is there."""
+def api(plane: ControlPlane, objects: list[Object]) -> Iterator[None]:
+    """The MarketFeed API is there, for these tests."""
     (crd,) = (one for one in objects if one["kind"] == "CustomResourceDefinition")
     plane.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(crd))
     plane.kubectl("wait", "--for=condition=Established", "crd/marketfeeds.marketfeed.dev", "--timeout=30s")
+    yield
+    plane.kubectl("delete", "crd", "marketfeeds.marketfeed.dev")
 
 
 def found(plane: ControlPlane, name: str = "demo") -> Object:

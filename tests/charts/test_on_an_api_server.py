@@ -6,7 +6,6 @@ all is a dry run but for a namespace, which is deleted again.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import os
@@ -63,33 +62,21 @@ class Server:
         return moved
 
 
-@contextlib.contextmanager
-def some_kubeconfig(folder: Path) -> Iterator[str]:
-    """The one that is named, else that of a control plane of its own."""
-    if named := os.environ.get("KUBECONFIG"):
-        yield named
-        return
-    from localcluster.control_plane import control_plane
-
-    plane = control_plane(folder)
-    try:
-        yield str(plane.kubeconfig)
-    finally:
-        plane.stop()
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Server]:
     namespace = f"charts-{secrets.token_hex(3)}"
     schemas = tmp_path_factory.mktemp("schemas")
-    with some_kubeconfig(tmp_path_factory.mktemp("plane")) as kubeconfig:
-        found = Server(kubeconfig, namespace, schemas)
-        assert write_schemas(json.loads(found.kubectl("get", "--raw", "/openapi/v2").stdout), schemas) > 150
-        labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
-        made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}}
-        assert found.kubectl("create", "-f", "-", text=json.dumps(made)).returncode == 0
-        yield found
-        found.kubectl("delete", "namespace", namespace, "--wait=false")
+    kubeconfig = os.environ.get("KUBECONFIG") or str(request.getfixturevalue("plane").kubeconfig)
+    found = Server(kubeconfig, namespace, schemas)
+    assert write_schemas(json.loads(found.kubectl("get", "--raw", "/openapi/v2").stdout), schemas) > 150
+    labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+    made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}}
+    # Where no controller manager runs nobody makes the account that pods have by default.
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": namespace}}
+    for one in (made, account):
+        assert found.kubectl("apply", "--server-side", "-f", "-", text=json.dumps(one)).returncode == 0
+    yield found
+    found.kubectl("delete", "namespace", namespace, "--wait=false")
 
 
 every_case = pytest.mark.parametrize(("chart", "file"), list(cases()))
