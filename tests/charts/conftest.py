@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from localcluster.control_plane import ControlPlane, control_plane
 
 

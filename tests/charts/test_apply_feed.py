@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
-from localcluster.control_plane import ControlPlane
 from tests.charts.rendering import ROOT, Object, template
+
+from localcluster.control_plane import ControlPlane
 
 OWNER = "r-feed-demo"
 MEANT_FOR_HELM = ("ConfigMap", "ServiceAccount", "Role", "RoleBinding")

@@ -7,8 +7,9 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
-from localcluster.control_plane import ControlPlane
 from tests.charts.rendering import Object, Refused, only, template
+
+from localcluster.control_plane import ControlPlane
 
 Render = Callable[..., list[Object]]
 
