@@ -41,7 +41,7 @@ def is_prepared(feed: MarketFeed, state: FeedState, defaults: PodDefaults) -> bo
 
 def desired(feed: MarketFeed, state: FeedState, planned: Planned, defaults: PodDefaults, now: datetime) -> Desired:
     """All children of a feed."""
-    first = [plan_config_map(feed, planned), *network_policies(feed), *mds_services(feed)]
+    first = [plan_config_map(feed, planned), *network_policies(feed), *mds_services(feed), *disruption_budgets(feed)]
     if feed.spec.source.generator is not None:
         first += [generator_service(feed), generator(feed, defaults)]
     keep: set[tuple[str, str]] = set()
@@ -50,13 +50,13 @@ def desired(feed: MarketFeed, state: FeedState, planned: Planned, defaults: PodD
     waiting: tuple[Member, ...] = ()
     if is_prepared(feed, state, defaults):
         members = ingest(feed, state, planned, defaults, now)
-        rest = [recorder(feed, defaults), *members.apply, mds(feed, defaults), *disruption_budgets(feed)]
+        rest = [recorder(feed, defaults), *members.apply, mds(feed, defaults)]
         keep |= {("Deployment", name) for name in members.keep}
         waiting = tuple(members.waiting)
         if feed.spec.source.history is not None:
             jobs.append(history(feed, defaults))
     else:
-        keep |= _existing(state, "Deployment") | _existing(state, "PodDisruptionBudget")
+        keep |= {("Deployment", str(its["metadata"]["name"])) for its in state.of_kind("Deployment")}
     keep |= {_key(job) for job in jobs if state.named("Job", job["metadata"]["name"]) is not None}
     rest += [pod_monitor(feed)] if state.pod_monitors else []
     applied = [its for its in [*first, *jobs, *rest] if _key(its) not in keep or its in first]
@@ -69,10 +69,6 @@ def plan_config_map(feed: MarketFeed, planned: Planned) -> Child:
     made = child(feed, "v1", "ConfigMap", plan_name(feed), labels_of(feed, "ingest"), data=data)
     made["metadata"]["annotations"] = {PLANNED_AT: planned.planned_at}
     return made
-
-
-def _existing(state: FeedState, kind: str) -> set[tuple[str, str]]:
-    return {(kind, str(obj["metadata"]["name"])) for obj in state.of_kind(kind)}
 
 
 def _key(its: Child) -> tuple[str, str]:
