@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
-from localcluster import ControlPlane, control_plane
-from localcluster.errors import CommandFailed, Missing
 from tests.unit.operator.feeds import FINNHUB, GENERATOR, HISTORY, done, feed_object
 
+from localcluster import ControlPlane, control_plane
+from localcluster.errors import CommandFailed, Missing
 from marketfeed_operator.children import desired
 from marketfeed_operator.children_jobs import prepare
 from marketfeed_operator.children_parts import PodDefaults
