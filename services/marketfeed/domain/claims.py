@@ -176,6 +176,10 @@ class Claimant:
         """Whether nothing of ours is in preparation or contested."""
         return not self._challenges and all(holding.live for holding in self._holdings.values())
 
+    def last_live(self, symbols: Iterable[str]) -> dict[str, int] | None:
+        """The newest live epoch of those of these symbols that ever had one, ours included; None: not all is known."""
+        return self._heard.last_live(symbols)
+
     # What the caller reports
 
     def want(self, symbols: Iterable[str], nobodys: Iterable[str] = ()) -> None:

@@ -79,6 +79,12 @@ class Heard:
             return True
         return any(e.symbols is None or not wanted.isdisjoint(e.symbols) for e in self._epochs.values())
 
+    def last_live(self, symbols: Iterable[str]) -> dict[str, int] | None:
+        """The newest live epoch of those of these symbols that have one; None if one's may be of a claim not known."""
+        if self._nameless() >= 0:
+            return None
+        return {symbol: epoch for symbol in symbols if (epoch := self.ever_live.get(symbol)) is not None}
+
     def shard_of(self, number: int) -> str:
         """The shard of an epoch."""
         return self._epochs[number].shard

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from marketfeed.domain.claim_actions import (
@@ -52,6 +52,7 @@ _DEAF_AFTER_S = 2.0
 # How much of <feed>.control is read at the start: the last Alive of everyone who is of interest is in there.
 _HISTORY_RECORDS = 20_000
 _RETRY_S = 0.3
+_EPOCHS_KEPT = 10_000
 
 
 class ControlReader(Protocol):
@@ -98,6 +99,8 @@ class Owner:
         self._pipeline = pipeline
         self._buffer = buffer
         self._desk = desk
+        desk.owners_at = self._owners_at
+        self._alive_since: dict[int, int] = {}  # epoch -> when its first sign of being live was logged (Unix ns)
         self._changed = changed
         self._unanswered: dict[str, float] = {}  # kind -> when the one on its way was sent (monotonic)
         self._control_end = 0
@@ -139,6 +142,7 @@ class Owner:
             now_s = time.monotonic()
             for record in records:
                 if isinstance(record.body, ControlBody):
+                    self._note_alive(record.body, record.append_ts)
                     self._claimant.see(record.offset, record.body, now_s)
                     self._forget_what_is_logged(record.body)
             self.act(tasks)
@@ -268,6 +272,23 @@ class Owner:
         elif caught_up and not self.cut_off and (self._deaf or self._claimant.phase == "following"):
             self._deaf = False
             self._claimant.caught_up(now_s)
+
+    def _note_alive(self, body: ControlBody, append_ts: int) -> None:
+        if isinstance(body, Alive):
+            for epoch in body.epochs:
+                self._alive_since.setdefault(epoch, append_ts)
+            while len(self._alive_since) > _EPOCHS_KEPT:
+                del self._alive_since[next(iter(self._alive_since))]
+
+    def _owners_at(self, symbols: Iterable[str], since_ts: int) -> Mapping[str, int] | None:
+        """The owners of these symbols, if each was live before that time already."""
+        names = frozenset(symbols)
+        owners = self._claimant.last_live(names)
+        if owners is None or len(owners) < len(names):
+            return None
+        if any(self._alive_since.get(epoch, since_ts) >= since_ts for epoch in owners.values()):
+            return None
+        return owners
 
     def _forget_what_is_logged(self, body: ControlBody) -> None:
         """As a standby keep what is newer than the owners' logged watermark less the time that is read back."""

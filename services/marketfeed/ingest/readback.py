@@ -14,7 +14,7 @@ import numpy as np
 
 from marketfeed.domain.errors import LogTrimmed, Unavailable
 from marketfeed.domain.log import Logged
-from marketfeed.domain.ownership import LEARN_NS, PartitionReader
+from marketfeed.domain.ownership import LEARN_NS, OwnerRow, PartitionReader, PartitionState
 from marketfeed.domain.reconciliation import READ_BACK_NS
 from marketfeed.domain.tape import TapeTrades
 from marketfeed.domain.trades import SymbolTable, TradeColumns, concat, no_trades
@@ -51,10 +51,12 @@ class ReadBack:
         symbols: Collection[str],
         partitions: Collection[int],
         since_ts: int,
+        owners: Mapping[str, int] | None = None,
     ) -> None:
         """
-        since_ts  our clock (Unix ns) when the buffer began; 60 s of the log before it are read as well, and 60 s more
-                  from which the owners are learned
+        since_ts  our clock (Unix ns) when the buffer began; 60 s of the log before it are read as well
+        owners    symbol -> the epoch that owned it when these 60 s began; None: not known, so that 60 s more are read,
+                  from which they are learned
         """
         names = tuple(sorted(symbols))
         self.symbols = frozenset(names)
@@ -64,6 +66,7 @@ class ReadBack:
         self._names = names
         # Ours come first in the table, so an id says by itself whether a symbol is ours.
         self._table = SymbolTable(names)
+        self._owners = owners
         self._tape = {partition: PartitionReader(partition, self._table) for partition in partitions}
         self._found: list[TradeColumns] = []
         self._turn = asyncio.Lock()
@@ -103,9 +106,22 @@ class ReadBack:
     async def _opened(self) -> TradesReader:
         if self._reader is None:
             reader = self._reader = self._open_reader()
-            begin = await _patiently(lambda: reader.offsets_for_time(self.since_ts - READ_BACK_NS - LEARN_NS))
+            learn_ns = LEARN_NS if self._owners is None else 0
+            begin = await _patiently(lambda: reader.offsets_for_time(self.since_ts - READ_BACK_NS - learn_ns))
+            for partition in self._tape:
+                self._tape[partition] = self._reading_from(partition, begin.get(partition, 0))
             await _patiently(lambda: reader.assign({partition: begin.get(partition, 0) for partition in self._tape}))
         return self._reader
+
+    def _reading_from(self, partition: int, offset: int) -> PartitionReader:
+        """A reader that knows the owners, or one that has to learn them. Seen records are known to none.
+
+        So a repeat of a record from before counts once more here: more to match, of what the log does count.
+        """
+        if self._owners is None:
+            return PartitionReader(partition, self._table)
+        rows = {symbol: OwnerRow(symbol, epoch, offset, 0) for symbol, epoch in self._owners.items()}
+        return PartitionReader(partition, self._table, PartitionState(offset, rows))
 
     async def _step(self, reader: TradesReader) -> None:
         """Read some records."""

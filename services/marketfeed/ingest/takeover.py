@@ -15,12 +15,12 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 
 from marketfeed.domain.claim_actions import Predecessor
 from marketfeed.domain.errors import MalformedRecord
 from marketfeed.domain.log import Takeover, TradesRecord
-from marketfeed.domain.reconciliation import CREDITS_KEPT_S, Credits
+from marketfeed.domain.reconciliation import CREDITS_KEPT_S, READ_BACK_NS, Credits
 from marketfeed.domain.trades import NANOS, TradeColumns, no_trades
 from marketfeed.ingest import metrics
 from marketfeed.ingest.buffer import StandbyBuffer, having
@@ -41,6 +41,7 @@ _WAIT_S = 0.01
 _ROOM_PATIENCE_S = 10.0
 
 WentLive = Callable[[int, tuple[str, ...]], None]
+OwnersAt = Callable[[Iterable[str], int], Mapping[str, int] | None]
 
 
 class TakeoverDesk:
@@ -63,6 +64,8 @@ class TakeoverDesk:
         self._spool = spool
         self._open_reader = open_reader
         self._shard = shard
+        # Who has owned these symbols since before a time (the log's clock, Unix ns); None if that is not known.
+        self.owners_at: OwnersAt = lambda symbols, since_ts: None
         self._symbols: dict[int, set[str]] = {}
         self._ever_live: set[str] = set()
         self._leftover_turn = asyncio.Lock()
@@ -153,7 +156,7 @@ class TakeoverDesk:
 
     async def _look_ahead(self, symbols: frozenset[str]) -> None:
         since_ts, _ = await self._window(())
-        self._ahead = ReadBack(self._open_reader, symbols, set(map(self._cutter.partition, symbols)), since_ts)
+        self._ahead = self._read_back(symbols, set(map(self._cutter.partition, symbols)), since_ts)
         await self._ahead.ahead()
 
     async def _logged(
@@ -165,12 +168,16 @@ class TakeoverDesk:
         if back is not None and back.serves(symbols, markers.keys(), since_ts):
             logged = await back.up_to(markers)
         else:
-            back = ReadBack(self._open_reader, symbols, markers.keys(), since_ts)
+            back = self._read_back(symbols, markers.keys(), since_ts)
             try:
                 logged = await back.up_to(markers)
             finally:
                 await back.close()
         return logged.take(having(logged, frozenset(symbols)) & (logged.event_ts >= stamp_from_ts))
+
+    def _read_back(self, symbols: Collection[str], partitions: Collection[int], since_ts: int) -> ReadBack:
+        owners = self.owners_at(symbols, since_ts - READ_BACK_NS)
+        return ReadBack(self._open_reader, symbols, partitions, since_ts, owners)
 
     async def _window(self, predecessors: Sequence[Predecessor]) -> tuple[int, int]:
         """Since when (our clock, Unix ns) we hold anything, and from which stamp on the log can match it."""

@@ -419,6 +419,17 @@ async def test_reading_back_counts_by_the_readers_rule_up_to_the_markers(new_bro
     assert not back.serves([name], [0, 1], 5)
     assert not back.serves([name], [0], -1)
     await back.close()
+    begins = {0: 3}
+    reader = broker.reader("f.trades")
+
+    async def later(_: int) -> dict[int, int]:
+        return begins
+
+    reader.offsets_for_time = later
+    learning = await ReadBack(lambda: reader, [name], [0], 0).up_to({0: marker})
+    assert len(learning) == 0
+    knowing = await ReadBack(lambda: reader, [name], [0], 0, {name: 3}).up_to({0: marker})
+    assert knowing.event_ts.tolist() == [100, 200, 300, 500, 700]  # sent again, and counted before
 
 
 async def test_what_was_read_ahead_is_read_on_up_to_the_markers(

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from marketfeed.domain import claims, ownership
 from marketfeed.domain.claims import Claimant
 from marketfeed.domain.errors import Unavailable
 from marketfeed.domain.log import Gap, Logged, Takeover, TradesRecord
@@ -69,10 +70,16 @@ class Clock:
 
 
 @contextmanager
-def virtual_time() -> Iterator[Clock]:
-    """All of ingest reads this clock."""
+def virtual_time(*, short: bool = False) -> Iterator[Clock]:
+    """All of ingest reads this clock. `short`: of the log seconds are read back, where it would be two minutes."""
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
+        if short:
+            patch.setattr(claims, "TAKEOVER_EVERY_S", 5.0)
+            for reading in (readback, ownership):
+                patch.setattr(reading, "LEARN_NS", 7 * NANOS)
+            for module in (readback, takeover, owner):
+                patch.setattr(module, "READ_BACK_NS", 20 * NANOS)
         for module in (owner, pipeline, sender, takeover):
             patch.setattr(module, "time", clock)
         patch.setattr(readback, "_RETRY_S", STEP_S)
