@@ -44,11 +44,13 @@ def test_predecessors_are_the_last_that_were_live_for_a_symbol() -> None:
     heard.claim(3, Claim("0", "a", ("X", "Y")), 1.0)
     heard.alive(alive("a", "0", 3, watermark=50), 2.0)
     assert heard.predecessors("XZ") == (Predecessor(3, ("X",), 50, 7, "0"),)
+    assert heard.last_live("XZ") == {"X": 3}
     assert (heard.logged_until("XY"), heard.logged_until("XZ")) == (50, 0)
     heard.alive(alive("c", "1", 4), 2.0)
     assert heard.predecessors("Z") == ()
     heard.alive(alive("d", "0", 5, watermark=40), 2.0)
     assert heard.predecessors("Z") == (Predecessor(5, ("Z",), 40, 7, "0"),)
+    assert heard.last_live("XZ") is None
     assert covered(heard, "Z", 2.5) == [("d", {"Z"})]
 
 
