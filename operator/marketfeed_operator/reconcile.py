@@ -122,7 +122,8 @@ class Reconciler:
         now = datetime.now(UTC)
         if is_paused(feed.body):
             return await self._report(key, feed, state, Decided(), now)
-        decided = decide(feed.body, state, self._defaults, now)
+        # In a thread: thousands of symbols on tens of shards take a second, in which the Lease has to be renewed.
+        decided = await asyncio.to_thread(decide, feed.body, state, self._defaults, now)
         if decided.desired is not None and decided.planned is not None:
             decided = await self._carry_out(key, feed, seen, decided)
         return await self._report(key, feed, state, decided, now)
