@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 from aiohttp import web
-from tests.integration.operator.control_plane import ControlPlane, binaries
+from tests.integration.operator.control_plane import ControlPlane, Missing
 from tests.integration.operator.plane import Replica, connect, eventually, feed, make_namespace, replica
 
 from marketfeed_operator.cluster import Cluster
@@ -25,13 +24,6 @@ from marketfeed_operator.kinds import MARKETFEED
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 FEEDS = int(os.environ.get("FEEDS", "200"))
-NODE = {
-    "metadata": {"name": "kwok-0", "annotations": {"kwok.x-k8s.io/node": "fake"}, "labels": {"type": "kwok"}},
-    "status": {
-        "allocatable": {"cpu": "100k", "memory": "100Ti", "pods": "100k"},
-        "capacity": {"cpu": "100k", "memory": "100Ti", "pods": "100k"},
-    },
-}
 
 
 @asynccontextmanager
@@ -96,17 +88,14 @@ async def in_parallel(work: list[object], limit: int = 16) -> None:
 async def test_two_hundred_feeds_are_kept_up_with(tmp_path: Path) -> None:
     """All feeds come up; steady, with every pod polled, the queue is empty and a reconcile is quick; a change of all is
     taken in within seconds."""
-    where = binaries()
-    if where is None or shutil.which("etcd") is None or not (where / "kwok").exists():
-        pytest.skip("needs etcd and the cluster's binaries, kwok among them: `make cluster` builds them")
-    plane = ControlPlane(tmp_path, where)
-    await asyncio.to_thread(plane.start)
-    plane.start_nodes()
+    try:
+        plane = await asyncio.to_thread(ControlPlane, tmp_path / "plane", 1)
+    except Missing as error:
+        pytest.skip(f"{error}; `make cluster` builds what a cluster needs")
     try:
         cluster = await connect(plane.kubeconfig)
         try:
             await plane.install_crd(cluster)
-            await cluster._request("post", "/api/v1/nodes", NODE)
             await keeps_up(plane, cluster, tmp_path)
         finally:
             await cluster.close()
