@@ -71,7 +71,7 @@ class Leadership:
         return tuple(self.known)
 
     async def run(self, over: asyncio.Event) -> None:
-        """Work until `over`. In order: no new work, the running reconciles end, the watches close."""
+        """Work until `over`. Then no reconcile goes on beyond the write it is at, and the watches close."""
         try:
             await self._work(over)
         finally:

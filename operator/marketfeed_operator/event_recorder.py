@@ -95,6 +95,10 @@ class EventRecorder:
         while len(self._written) > _REMEMBERED:
             self._written.popitem(last=False)
 
+    def forget(self, uid: str) -> None:
+        """The feed is gone."""
+        self._budget.forget(uid)
+
     async def _write(self, feed: Mapping[str, Any], name: str, event: FeedEvent, count: int) -> None:
         namespace = feed["metadata"]["namespace"]
         wall = datetime.now(UTC)

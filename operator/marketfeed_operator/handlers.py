@@ -126,9 +126,12 @@ def _add_child_handlers(registry: kopf.OperatorRegistry, bridge: Bridge, kind: K
     async def child_event(*, event: kopf.RawEvent, body: kopf.Body, **_: Any) -> None:
         seen = observe(kind, raw_of(body))
         gone = event["type"] == "DELETED"
-        news = _is_news(bridge, (kind.plural, seen.uid), (seen.fingerprint, seen.signature), gone)
-        # The first listing tells nothing: each feed is looked at once then, with all of its children.
-        if news and seen.feed and event["type"] is not None:
+        which = (kind.plural, seen.uid)
+        # The first listing tells nothing: each feed is looked at once then, with all of its children. A later one (a
+        # watch had to start anew) tells what changed meanwhile.
+        listed_first = event["type"] is None and which not in bridge.seen
+        news = _is_news(bridge, which, (seen.fingerprint, seen.signature), gone)
+        if news and seen.feed and not listed_first:
             bridge.tell(Change((seen.namespace, seen.feed), kind.name, seen.name, gone=gone))
         elif not news:
             metrics.EVENTS_IGNORED.labels(kind.name).inc()

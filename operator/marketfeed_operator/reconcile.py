@@ -39,6 +39,7 @@ log = logging.getLogger("operator.reconcile")
 
 _POLLED = frozenset({"ingest", "recorder", "mds", "history", "generator", "prepare"})
 _STATE_KINDS = frozenset({"Deployment", "Job", "Pod", "ConfigMap"})
+RESYNC = "marketfeed.dev/resync"
 # Whether an optional API is served is asked so often at most.
 _API_CHECK_S = 120.0
 
@@ -92,6 +93,7 @@ class Reconciler:
         self._readings: dict[Key, dict[str, Reading]] = {}
         self._symbol_versions: dict[Key, str] = {}
         self._uids: dict[Key, str] = {}
+        self._resyncs: dict[Key, str] = {}
         self._monitors: tuple[bool, float] = (False, float("-inf"))
         self._defaults = PodDefaults(settings.image, settings.image_pull_policy)
         self.gauges = FeedGauges()
@@ -118,6 +120,7 @@ class Reconciler:
         if feed is None or "deletionTimestamp" in feed.body["metadata"]:
             return DONE  # the garbage collector takes the children
         self._uids[key] = feed.uid
+        self._obey_resync(key, feed)
         state = await self._state(key, feed, seen)
         now = datetime.now(UTC)
         if is_paused(feed.body):
@@ -127,6 +130,13 @@ class Reconciler:
         if decided.desired is not None and decided.planned is not None:
             decided = await self._carry_out(key, feed, seen, decided)
         return await self._report(key, feed, state, decided, now)
+
+    def _obey_resync(self, key: Key, feed: Observed) -> None:
+        """A new value of the annotation has every child applied again, whatever the watches show."""
+        asked = str((feed.body["metadata"].get("annotations") or {}).get(RESYNC, ""))
+        if self._resyncs.setdefault(key, asked) != asked:
+            self._resyncs[key] = asked
+            self._children.forget(key)
 
     async def _state(self, key: Key, feed: Observed, seen: Snapshot) -> FeedState:
         age_from = time.monotonic()
@@ -262,7 +272,9 @@ class Reconciler:
         """The feed is gone, or another one has its name now."""
         self._readings.pop(key, None)
         self._symbol_versions.pop(key, None)
-        self._uids.pop(key, None)
+        self._resyncs.pop(key, None)
+        if uid := self._uids.pop(key, None):
+            self._recorder.forget(uid)
         self._children.forget(key)
         self._status.forget(key)
         self.gauges.forget(key)

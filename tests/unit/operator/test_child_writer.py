@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from marketfeed_operator.child_writer import Applied, must_apply, superfluous
+from marketfeed_operator.child_writer import Applied, ChildWriter, must_apply, superfluous
 from marketfeed_operator.kinds import BY_NAME
 from marketfeed_operator.observed_objects import Observed, observe
 
@@ -72,3 +72,45 @@ def test_only_this_feeds_own_children_go_and_deployments_first() -> None:
     ]
     gone = superfluous("feed", [("Deployment", "x-mds")], children)
     assert [child.name for child in gone] == ["x-ingest-1-0", "x-old"]
+
+
+class Stored:
+    """The API server's part: numbers what is applied."""
+
+    def __init__(self) -> None:
+        self.applied: list[str] = []
+
+    async def apply(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        self.applied.append(wanted["metadata"]["name"])
+        return {**wanted, "metadata": {**wanted["metadata"], "uid": "u", "resourceVersion": str(len(self.applied))}}
+
+
+def child(kind: str, name: str) -> dict[str, Any]:
+    return {"apiVersion": BY_NAME[kind].group_version, "kind": kind, "metadata": {"name": name, "namespace": "n"}}
+
+
+async def test_what_a_fresh_list_does_not_show_is_applied_again() -> None:
+    """A child that is gone although the watch still shows it is forgotten, and so applied by the next reconcile."""
+    cluster: Any = Stored()
+    writer, key = ChildWriter(cluster), ("n", "x")
+    wanted = [child("Service", "x-mds"), child("ConfigMap", "x-plan")]
+    await writer.converge(key, "feed", wanted, frozenset(), ())
+    ghosts = writer.view(key, ())
+    assert {ghost.name for ghost in ghosts} == {"x-mds", "x-plan"}
+    await writer.converge(key, "feed", wanted, frozenset(), ghosts)
+    assert cluster.applied == ["x-mds", "x-plan"]
+    assert not writer.missing(key, frozenset({("Service", "x-mds"), ("ConfigMap", "x-plan")}))
+    assert writer.missing(key, frozenset({("ConfigMap", "x-plan")}))
+    await writer.converge(key, "feed", wanted, frozenset(), ghosts)
+    assert cluster.applied == ["x-mds", "x-plan", "x-mds"]
+
+
+async def test_our_own_write_counts_until_the_watch_shows_it() -> None:
+    """An older view of a child is replaced by what was written; a newer one stands."""
+    cluster: Any = Stored()
+    writer, key = ChildWriter(cluster), ("n", "x")
+    await writer.converge(key, "feed", [child("ConfigMap", "x-other"), child("ConfigMap", "x-plan")], frozenset(), ())
+    shown = writer.view(key, [seen("ConfigMap", "x-plan", version="1")])
+    assert {one.name: one.version for one in shown} == {"x-other": "1", "x-plan": "2"}
+    newer = seen("ConfigMap", "x-plan", version="7")
+    assert newer in writer.view(key, [newer])

@@ -66,6 +66,17 @@ async def test_children_are_told_on_when_they_change_and_only_then() -> None:
     assert told == [Change(("n", "x"), "Service", "x-mds"), Change(("n", "x"), "Service", "x-mds", gone=True)]
 
 
+async def test_a_later_listing_tells_what_changed_meanwhile() -> None:
+    """After a watch had to start anew, an object that differs from what was known is told on; an equal one is not."""
+    told: list[Change] = []
+    registry = registry_of(bridge(told), OperatorSettings())
+    await tell(registry, "event_services", event(None))
+    await tell(registry, "event_services", event(None, resourceVersion="5"))
+    assert told == []
+    await tell(registry, "event_services", event(None, labels={"marketfeed.dev/feed": "x", "a": "b"}))
+    assert told == [Change(("n", "x"), "Service", "x-mds")]
+
+
 async def test_a_feed_is_told_on_by_the_first_listing_and_when_its_user_changes_it() -> None:
     """Our own status writes are not told on."""
     told: list[Change] = []
