@@ -1,4 +1,4 @@
-"""Joining two records of the same trades that carry no ids: the multiset difference, and credits.
+"""Joining two records of the same trades that carry no ids: the multiset difference, as credits that are spent.
 
 A new owner holds a buffer of what it received (after a restart: its spool) and reads back what the log counts already.
 Of each tuple (symbol, event_ts, price, size, conditions) it publishes the copies that its buffer holds beyond the log.
@@ -22,37 +22,12 @@ READ_BACK_NS = 60 * NANOS
 CREDITS_KEPT_S = 60.0
 
 
-def difference(held: TradeColumns, logged: TradeColumns) -> tuple[TradeColumns, TradeColumns]:
-    """(what `held` has beyond `logged`, what `logged` has beyond `held`), as multisets, each in its own order.
-
-    Of equal trades the first ones are taken to be the common ones.
-    """
-    # Trades of a stamp that only one side has are beyond without a look, which after a restart are nearly all.
-    shared = np.intersect1d(held.event_ts, logged.event_ts)
-    if not len(shared):
-        return held, logged
-    of_held, of_logged = _stamped(held, shared), _stamped(logged, shared)
-    group, rank = _ranks(concat([held.take(of_held), logged.take(of_logged)]), len(of_held))
-    groups = int(group.max()) + 1
-    held_group, logged_group = group[: len(of_held)], group[len(of_held) :]
-    in_held = np.bincount(held_group, minlength=groups)
-    in_logged = np.bincount(logged_group, minlength=groups)
-    beyond, credit = np.ones(len(held), np.bool_), np.ones(len(logged), np.bool_)
-    beyond[of_held] = rank[: len(of_held)] >= in_logged[held_group]
-    credit[of_logged] = rank[len(of_held) :] >= in_held[logged_group]
-    return _chosen(held, beyond), _chosen(logged, credit)
-
-
-def _stamped(trades: TradeColumns, stamps: Int64Array) -> npt.NDArray[np.intp]:
-    """Positions of the trades whose stamp is among `stamps` (ascending)."""
-    place = np.minimum(np.searchsorted(stamps, trades.event_ts), len(stamps) - 1)
-    return np.flatnonzero(stamps[place] == trades.event_ts)
-
-
 class Credits:
-    """What the log held beyond the buffer, to be set off against trades that arrive late.
+    """What the log holds, to be set off against what was buffered and then against trades that arrive late.
 
-    `until_s` is the caller's monotonic time at which they lapse (`CREDITS_KEPT_S` after going live).
+    Of equal trades the first ones are taken to be the common ones. Batch by batch, as sorting minutes of trades at once
+    takes seconds in which nothing else happens. `until_s` is the caller's monotonic time at which they lapse
+    (`CREDITS_KEPT_S` after going live).
     """
 
     def __init__(self, trades: TradeColumns, until_s: float) -> None:

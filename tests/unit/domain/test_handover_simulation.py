@@ -20,7 +20,7 @@ import pytest
 
 from marketfeed.domain.log import Logged, Takeover, TradesBody, TradesRecord, Watermark
 from marketfeed.domain.ownership import PartitionReader
-from marketfeed.domain.reconciliation import Credits, difference
+from marketfeed.domain.reconciliation import Credits
 from marketfeed.domain.tape import TapeTrades
 from marketfeed.domain.trades import SymbolTable, TradeColumns, concat, no_trades
 
@@ -213,7 +213,8 @@ class History:
             self.hear()
         logged = concat([counted(self.log[p][: marker + 1]) for p, marker in markers.items()])
         held = columns(heir.buffer)
-        publish, credit = difference(held, logged)
+        known = Credits(logged, until_s=1.0)
+        publish, credit = known.spend(held, 0.0), known.left()
         self.owed |= Counter(heir.buffer)
         heir.publish(publish, spooled=True)
         heir.buffer = []

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from marketfeed.domain.reconciliation import Credits, difference
+from marketfeed.domain.reconciliation import Credits
 from marketfeed.domain.trades import Conditions, TradeColumns
 
 Plain = tuple[str, int, float, float, Conditions]
@@ -57,9 +57,10 @@ def is_subsequence(part: Sequence[Plain], whole: Sequence[Plain]) -> bool:
 @given(st.lists(TRADE, max_size=30), st.lists(TRADE, max_size=30))
 def test_the_difference_is_that_of_multisets_and_keeps_order(held: list[Plain], logged: list[Plain]) -> None:
     """Both sides lose what they have in common, copy by copy."""
-    publish, credit = difference(columns(held), columns(logged))
+    credits = Credits(columns(logged), until_s=60.0)
+    publish = credits.spend(columns(held), 0.0)
     assert Counter(plain(publish)) == Counter(held) - Counter(logged)
-    assert Counter(plain(credit)) == Counter(logged) - Counter(held)
+    assert Counter(plain(credits.left())) == Counter(logged) - Counter(held)
     assert is_subsequence(plain(publish), held)
 
 
