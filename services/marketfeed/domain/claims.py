@@ -10,14 +10,14 @@ Rules
 - An epoch is the offset of a `Claim`. Its instance gives signs of life for it: the claim itself, `Preparing`, `Alive`.
 - A symbol is covered while an epoch of another process that claims it gave a sign within `QUIET_S` (`heard.py`). An
   instance's newest `Alive` replaces its earlier ones, so an owner that leaves orderly (`leave`) covers nothing.
-- Wanted symbols that are not covered are claimed; if nobody was ever heard of, that is at once.
+- Wanted symbols that are not covered are claimed; if nobody was ever heard of, that is at once. Who has not heard all
+  that a silent owner left unlogged waits `MATE_S` more, for there may be a hot standby that has.
 - A live owner of another shard is succeeded when it has logged all that came before we held everything ourselves: its
   watermark has reached the stamp that `prepared` names, or `PATIENCE_S` have passed. Not if it took the symbol from us
   within `DISPLACED_S` and the plan has had no new revision since. From a live owner of the same shard, which is our
   hot standby or we are its, nothing is ever taken.
 - Of the processes of one shard the eldest live one claims what the plan adds; the others leave it `DEFER_S` to do so.
-  What the plan takes away they stand by for until its new owner is live (`_lingering`), and if it falls silent before,
-  that new owner leaves it to them for `MATE_S` more, unless it has heard everything itself.
+  What the plan takes away they stand by for until its new owner is live (`_lingering`).
 - An own claim becomes an epoch when it is read back: `TakeOver` is due, then `Preparing` every second until
   `went_live`; from then on `Alive`, repeated take-overs and watermarks.
 - A candidate that sees a higher claim over its symbols withdraws from them. A live owner goes on publishing and keeps
@@ -51,7 +51,7 @@ from marketfeed.domain.claim_actions import (
     Withdraw,
     Yield,
 )
-from marketfeed.domain.heard import QUIET_S, Heard
+from marketfeed.domain.heard import Heard, HeardEpoch
 from marketfeed.domain.log import Claim, ControlBody, Preparing
 
 ALIVE_EVERY_S = 1.0
@@ -68,7 +68,7 @@ DISPLACED_S = 60.0
 PATIENCE_S = 90.0
 # The plan's file may reach one process of a shard a minute and a half after another, and it may have to be patient.
 DEFER_S = 120.0
-MATE_S = 2.0
+MATE_S = 1.5
 # A live owner says so every second; who is silent for longer will probably have to be succeeded.
 SUSPECT_S = 1.5
 # `due` is called ten times a second; a longer pause means that this process stood still and heard nothing.
@@ -224,7 +224,7 @@ class Claimant:
             return
         holding.live = True
         holding.repeat_s = now_s + TAKEOVER_EVERY_S
-        self._heard.ever_live.update(dict.fromkeys(holding.symbols, epoch))
+        self._heard.went_live(epoch, holding.symbols)
         self._alive_s = self._watermark_s = now_s
 
     def leave(self) -> None:
@@ -279,13 +279,18 @@ class Claimant:
     def _claimable(self, symbols: set[str], now_s: float) -> set[str]:
         """Those of the symbols that may be claimed now: not covered, or another shard's that we can succeed."""
         free = symbols - self._deferred(symbols, now_s)
-        for epoch, covered in self._heard.covers(free, now_s, QUIET_S + MATE_S):
-            if epoch.live and epoch.shard != self.shard:
-                covered = {s for s in covered if not self._may_succeed(s, epoch.watermark, now_s)}
-            elif not epoch.fresh(now_s):
-                continue
+        for epoch, covered in self._heard.covers(free, now_s, more_s=MATE_S):
+            if not epoch.fresh(now_s):
+                covered = {s for s in covered if epoch.live and not self._heard_all(s, epoch)}
+            elif epoch.live and epoch.shard != self.shard:
+                covered = {s for s in covered if not self._may_succeed(s, epoch, now_s)}
             free -= covered
         return free
+
+    def _heard_all(self, symbol: str, epoch: HeardEpoch) -> bool:
+        """Whether we hold everything of a symbol that this epoch has not logged."""
+        whole_from = self._whole_from.get(symbol)
+        return whole_from is not None and self._heard.reached(symbol, epoch) >= whole_from
 
     def _linger(self, now_s: float) -> None:
         """Stand by for what the plan has taken from our shard until another shard's process is live for it."""
@@ -293,14 +298,11 @@ class Claimant:
             if epoch.live and epoch.shard != self.shard:
                 self._lingering -= covered
 
-    def _may_succeed(self, symbol: str, watermark: int, now_s: float) -> bool:
-        """Whether a live owner of another shard that has logged up to `watermark` may be succeeded without loss."""
+    def _may_succeed(self, symbol: str, epoch: HeardEpoch, now_s: float) -> bool:
+        """Whether a live owner of another shard may be succeeded: without loss, or because that never comes."""
         if self._displaced.get(symbol, 0.0) > now_s:
             return False
-        whole_from = self._whole_from.get(symbol)
-        if whole_from is not None and watermark >= whole_from:
-            return True
-        return now_s - self._missing_s.get(symbol, now_s) >= PATIENCE_S
+        return self._heard_all(symbol, epoch) or now_s - self._missing_s.get(symbol, now_s) >= PATIENCE_S
 
     def _deferred(self, symbols: set[str], now_s: float, within_s: float | None = None) -> set[str]:
         """Those of the symbols that an elder process of our shard, heard of `within_s`, is to claim first."""

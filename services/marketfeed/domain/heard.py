@@ -39,11 +39,16 @@ class Heard:
     def __init__(self, shard: str) -> None:
         self._shard = shard
         self._epochs: dict[int, HeardEpoch] = {}
+        self._contested: dict[str, int] = {}
         self.ever_live: dict[str, int] = {}
 
     def claim(self, offset: int, body: Claim, now_s: float) -> None:
         """Another process' claim, whose offset is its epoch."""
         self._epochs[offset] = HeardEpoch(body.shard, body.instance, frozenset(body.symbols), now_s)
+        for symbol in body.symbols:
+            owner = self._epochs.get(self.ever_live.get(symbol, -1))
+            if owner is not None:
+                self._contested.setdefault(symbol, owner.watermark)
 
     def preparing(self, body: Preparing, now_s: float) -> None:
         """A candidate is at work."""
@@ -58,14 +63,28 @@ class Heard:
             if not epoch.live:
                 epoch.live = True
                 new.append(number)
-                for symbol in epoch.symbols or ():
-                    self.ever_live[symbol] = max(number, self.ever_live.get(symbol, -1))
+                self.went_live(number, epoch.symbols or ())
         for number, epoch in self._epochs.items():
             if epoch.instance == body.instance and epoch.live and number not in body.epochs:
                 epoch.ended = True
         if new:
             self._forget_succeeded()
         return new
+
+    def went_live(self, number: int, symbols: Iterable[str]) -> None:
+        """An epoch, ours or another's, is live for these symbols."""
+        for symbol in symbols:
+            if number > self.ever_live.get(symbol, -1):
+                self.ever_live[symbol] = number
+                self._contested.pop(symbol, None)
+
+    def reached(self, symbol: str, epoch: HeardEpoch) -> int:
+        """The watermark up to which what a live epoch logged of a symbol counts for sure.
+
+        From the claim of a candidate on it may not: who dies between its marker and going live leaves an owner that
+        publishes for nobody until it claims again.
+        """
+        return min(epoch.watermark, self._contested.get(symbol, epoch.watermark))
 
     def pause(self, duration_s: float, now_s: float) -> None:
         """Time in which nothing could be heard is no silence."""
@@ -94,13 +113,14 @@ class Heard:
         return self._epochs[number].fresh(now_s)
 
     def covers(
-        self, symbols: Iterable[str], now_s: float, within_s: float | None = None
+        self, symbols: Iterable[str], now_s: float, within_s: float | None = None, more_s: float = 0.0
     ) -> list[tuple[HeardEpoch, set[str]]]:
-        """The epochs with a sign of life within `within_s` (None: `QUIET_S`), each with the symbols it speaks for.
+        """The epochs with a sign of life within `within_s` (None: `QUIET_S`) or `more_s` longer, and whose they are.
 
         Without its claim an epoch of our shard is taken to speak for all symbols, another shard's for none.
         """
         wanted = frozenset(symbols)
+        within_s = (QUIET_S if within_s is None else within_s) + more_s
         found = []
         for number, epoch in self._epochs.items():
             if not epoch.fresh(now_s, within_s):
@@ -120,13 +140,15 @@ class Heard:
 
     def predecessors(self, symbols: Iterable[str]) -> tuple[Predecessor, ...]:
         """Who was last to be live for these symbols, if it was not this process."""
-        found: dict[int, list[str]] = {}
+        found: dict[tuple[int, int], list[str]] = {}
         fallback = self._nameless()
         for symbol in symbols:
             number = max(self.ever_live.get(symbol, -1), fallback)
             if number in self._epochs:
-                found.setdefault(number, []).append(symbol)
-        return tuple(self._predecessor(number, names) for number, names in sorted(found.items()))
+                found.setdefault((number, self.reached(symbol, self._epochs[number])), []).append(symbol)
+        return tuple(
+            self._predecessor(number, watermark, names) for (number, watermark), names in sorted(found.items())
+        )
 
     def logged_until(self, symbols: Iterable[str]) -> int:
         """The watermark (ns) up to which the last owners of all these symbols have logged; 0 if one has no owner."""
@@ -141,9 +163,9 @@ class Heard:
         numbers = (n for n, e in self._epochs.items() if e.symbols is None and e.live and e.shard == self._shard)
         return max(numbers, default=-1)
 
-    def _predecessor(self, number: int, names: list[str]) -> Predecessor:
+    def _predecessor(self, number: int, watermark: int, names: list[str]) -> Predecessor:
         epoch = self._epochs[number]
-        return Predecessor(number, tuple(names), epoch.watermark, epoch.lateness_ns, epoch.shard)
+        return Predecessor(number, tuple(names), watermark, epoch.lateness_ns, epoch.shard)
 
     def _epoch(self, number: int, body: Preparing | Alive) -> HeardEpoch:
         epoch = self._epochs.get(number)

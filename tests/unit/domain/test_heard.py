@@ -61,3 +61,16 @@ def test_epochs_that_were_succeeded_do_not_pile_up() -> None:
         heard.claim(epoch, Claim("0", "a", ("X",)), 1.0)
         heard.alive(alive("a", "0", epoch), 1.0)
     assert len(heard._epochs) <= 2
+
+
+def test_what_a_dead_candidate_contested_counts_only_up_to_its_claim() -> None:
+    """Until the owner claims again, or a successor is live, nobody may listen to what it logs of these symbols."""
+    heard = Heard("0")
+    heard.claim(3, Claim("1", "a", ("X", "Y")), 1.0)
+    heard.alive(alive("a", "1", 3, watermark=50), 2.0)
+    heard.claim(7, Claim("2", "b", ("Y",)), 3.0)
+    heard.alive(alive("a", "1", 3, watermark=80), 4.0)
+    assert heard.predecessors("XY") == (Predecessor(3, ("Y",), 50, 7, "1"), Predecessor(3, ("X",), 80, 7, "1"))
+    heard.claim(9, Claim("1", "a", ("Y",)), 9.0)
+    heard.alive(alive("a", "1", 3, 9, watermark=90), 10.0)
+    assert heard.predecessors("Y") == (Predecessor(9, ("Y",), 90, 7, "1"),)
