@@ -30,6 +30,8 @@ PACKAGES: Mapping[str, str] = {
     "buildah": "buildah",
     "mmdebstrap": "mmdebstrap",
     "newuidmap": "uidmap",
+    # Only for the tests of alert rules.
+    "promtool": "prometheus",
 }
 POLICY = Path("/usr/sbin/policy-rc.d")
 

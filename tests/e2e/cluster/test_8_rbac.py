@@ -22,7 +22,7 @@ Right = tuple[str, str, str]  # API group, resource, verb
 
 def audit_events(user: str) -> Iterator[Object]:
     """Completed requests of a user."""
-    place = Path(os.environ.get("E2E_AUDIT_LOG") or CACHE / "run" / "audit.log")
+    place = Path(os.environ.get("E2E_AUDIT_LOG") or CACHE / "run" / "logs" / "audit.log")
     if not place.exists():
         pytest.skip(
             "no audit log of the API server here; the local cluster has one, others name theirs in E2E_AUDIT_LOG"
