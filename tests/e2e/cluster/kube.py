@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -138,6 +139,30 @@ class Cluster:
 
     def _env(self) -> dict[str, str]:
         return {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
+
+
+def kill_without_notice(cluster: Cluster, pods: Sequence[Object]) -> None:
+    """SIGKILL to every process of the pods, where they are processes of this machine; else deletion without grace.
+
+    A deletion without grace still lets kubelet send SIGTERM first, and a process uses even that moment to say goodbye.
+    """
+    for pod in pods:
+        found = _processes_of(pod["metadata"]["uid"])
+        for process in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        if not found:
+            cluster.kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force", "--wait=false")
+
+
+def _processes_of(pod_uid: str) -> list[int]:
+    """Processes of this machine in a pod's control groups, but for pause, which holds the namespaces."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cgroup"):
+        with contextlib.suppress(OSError):
+            if pod_uid in place.read_text() and place.with_name("comm").read_text().strip() != "pause":
+                found.append(int(place.parent.name))
+    return found
 
 
 def condition(resource: Object | None, kind: str) -> Object:
