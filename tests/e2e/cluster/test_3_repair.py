@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
-from tests.e2e.cluster.feeds import Feed, manifest
+from tests.e2e.cluster.feeds import Feed, manifest, tool_pod
 from tests.e2e.cluster.kube import Cluster, Object, condition, kill_without_notice
 
 pytestmark = pytest.mark.timeout(900)
@@ -56,6 +57,83 @@ def test_a_changed_child_is_changed_back(running_feed: Feed) -> None:
     image = image_of(cluster.get("deployment", name))
     cluster.kubectl("set", "image", f"deployment/{name}", "recorder=localhost/wrong:dev")
     cluster.until("the image is set back", lambda: image_of(cluster.get("deployment", name)) == image, 10)
+
+
+def test_what_is_superfluous_is_removed(running_feed: Feed) -> None:
+    """An object that belongs to the feed and that nothing asks for any more, of whatever kind, is deleted."""
+    cluster = running_feed.cluster
+    planted = [superfluous(running_feed, one) for one in superfluous_specs()]
+    cluster.apply(*planted)
+    for one in planted:
+        kind, name = one["kind"], one["metadata"]["name"]
+        cluster.until(f"{kind}/{name} is removed", functools.partial(gone, cluster, kind, name), 20, every_s=0.25)
+    running_feed.ready_within(30)
+
+
+def superfluous_specs() -> list[Object]:
+    """One object of each kind that the operator makes, none of which runs anything."""
+    nobody = {"matchLabels": {"app": "nobody"}}
+    template = {"metadata": {"labels": {"app": "nobody"}}, "spec": tool_pod("x", "x", ["--version"])["spec"]}
+    return [
+        {"apiVersion": "v1", "kind": "ConfigMap", "data": {}},
+        {"apiVersion": "v1", "kind": "Service", "spec": {"clusterIP": "None", "selector": {"app": "nobody"}}},
+        {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "spec": {"maxUnavailable": 1, "selector": nobody}},
+        {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": {"podSelector": nobody}},
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "spec": {
+                "replicas": 0,
+                "selector": nobody,
+                "template": {**template, "spec": {**template["spec"], "restartPolicy": "Always"}},
+            },
+        },
+        {"apiVersion": "batch/v1", "kind": "Job", "spec": {"suspend": True, "template": template}},
+    ]
+
+
+def superfluous(feed: Feed, spec: Object) -> Object:
+    """`spec` as a child of the feed that an earlier version of the operator might have left."""
+    like = feed.cluster.get("deployment", f"{feed.name}-recorder")["metadata"]
+    metadata = {
+        "name": f"{feed.name}-left-over",
+        "labels": {**like["labels"], "app.kubernetes.io/component": "recorder"},
+        "ownerReferences": like["ownerReferences"],
+    }
+    return {**spec, "metadata": metadata}
+
+
+def gone(cluster: Cluster, kind: str, name: str) -> bool:
+    """Whether there is no such object."""
+    return cluster.find(kind, name) is None
+
+
+def test_a_paused_feed_is_left_alone(running_feed: Feed) -> None:
+    """While the annotation is there a deleted child stays away; without it the child is restored."""
+    cluster, name = running_feed.cluster, f"{running_feed.name}-mds-headless"
+    with paused(running_feed):
+        cluster.kubectl("delete", "service", name)
+        time.sleep(5)  # Ten times what a repair takes.
+        assert cluster.find("service", name) is None
+    cluster.until("the Service is restored", lambda: cluster.find("service", name), 10, every_s=0.25)
+
+
+@contextlib.contextmanager
+def paused(feed: Feed) -> Iterator[None]:
+    """The feed is paused, and the status says so."""
+    feed.cluster.kubectl("annotate", "marketfeed", feed.name, "marketfeed.dev/paused=true")
+    try:
+        feed.cluster.until("the feed is paused", lambda: reason(feed, "Reconciling") == "Paused", 15)
+        yield
+    finally:
+        feed.cluster.kubectl("annotate", "marketfeed", feed.name, "marketfeed.dev/paused-")
+    feed.cluster.until("the feed goes on", lambda: reason(feed, "Reconciling") != "Paused", 15)
+
+
+def reason(feed: Feed, kind: str) -> str | None:
+    """The reason of a condition."""
+    found: str | None = condition(feed.resource(), kind).get("reason")
+    return found
 
 
 def image_of(deployment: Object) -> str:
@@ -166,6 +244,8 @@ def test_a_killed_leader_is_replaced(running_feed: Feed) -> None:
         "the Service is restored", lambda: restored(cluster, "services", f"{running_feed.name}-mds", uid), 20, 0.25
     )
     print(f"\nleader killed; the next reconcile had its effect after {time.monotonic() - begun:.1f} s")
+    with paused(running_feed):
+        pass  # Said once before by the leader that is gone: the new one counts the event on.
 
 
 def operator_deployment(cluster: Cluster) -> str:
