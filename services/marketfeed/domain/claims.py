@@ -36,6 +36,7 @@ it is of our shard, none otherwise (claiming what another shard owns is harmless
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -190,7 +191,7 @@ class Claimant:
         us under the last revision may be claimed again.
         """
         before, self._wanted = self._wanted | self._lingering, set(symbols)
-        self._lingering = self._mates_cover(before - self._wanted - set(nobodys))
+        self._lingering = self._mates_cover(before - self._wanted - set(nobodys), math.inf)
         self._displaced.clear()
         dropped = self.held() & set(nobodys) - self._wanted
         if dropped:
@@ -262,9 +263,9 @@ class Claimant:
 
     # Others
 
-    def _mates_cover(self, symbols: set[str]) -> set[str]:
-        """Those of the symbols that a live process of our shard speaks for."""
-        covers = self._heard.covers(symbols, self._last_due_s or 0.0)
+    def _mates_cover(self, symbols: set[str], within_s: float | None = None) -> set[str]:
+        """Those of the symbols that a process of our shard speaks for that was live within `within_s`."""
+        covers = self._heard.covers(symbols, self._last_due_s or 0.0, within_s)
         mates: set[str] = set()
         return mates.union(*(covered for epoch, covered in covers if epoch.live and epoch.shard == self.shard))
 

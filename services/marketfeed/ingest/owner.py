@@ -185,6 +185,7 @@ class Owner:
             case Yield(symbols, to_epoch):
                 _log.info("yielding", to=to_epoch, symbols=len(symbols))
                 self._pipeline.flush()
+                self._pipeline.yielding(symbols)
                 self._cutter.park(symbols)
                 self._pipeline.stop_keeping(symbols)
                 self._buffer.take(symbols)

@@ -243,6 +243,22 @@ class Pipeline:
         for hole, names in found.items():
             self.owe_gap(names, hole.from_ts, 0, hole.reason, hole.to_ts)
 
+    def yielding(self, symbols: Collection[str]) -> None:
+        """Another process publishes these symbols from now on: say what is owed of the time before we took them over.
+
+        What a lost connection owes is not said: the successor has heard what came since.
+        """
+        names = frozenset(symbols)
+        owed, self._owed = self._owed, []
+        for one in owed:
+            given, kept = one.symbols & names, one.symbols - names
+            if given and one.end_ts is None and one.reason != "connection_lost":
+                end_ts = max(self.clock.value, one.watermark)
+                if left := self._say_gap(replace(one, symbols=given), end_ts):
+                    self._owed.append(replace(one, symbols=left, end_ts=end_ts))
+            if kept:
+                self._owed.append(replace(one, symbols=kept))
+
     def forget_holes(self, symbols: Iterable[str]) -> None:
         """Somebody else published these symbols meanwhile."""
         for symbol in symbols:
@@ -392,11 +408,11 @@ class Pipeline:
             self._heard_whole.reached(self.clock.value, received_ts)
 
     def _unsaid(self) -> bool:
-        """Whether there is a gap without room, which no watermark may jump over.
+        """Whether there is a gap that no watermark may jump over.
 
-        One whose end is not known is older than anything accepted since.
+        One without room, or one whose end the next connection has to tell although what was buffered goes on beyond it.
         """
-        return any(one.end_ts is not None for one in self._owed)
+        return any(one.end_ts is not None or one.watermark < self.clock.value for one in self._owed)
 
     def _say_gap(self, one: OwedGap, end_ts: int) -> frozenset[str]:
         """Write a gap to every partition of those symbols that are published; those without room come back."""

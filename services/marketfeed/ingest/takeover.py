@@ -145,6 +145,11 @@ class TakeoverDesk:
             logged = no_trades()
             if mine and (known or self._spool.has_leftover):
                 logged = await self._logged(markers, symbols, predecessors)
+            if len(self._symbols) == 1 and self._ahead_task is not None:
+                # Nobody else needs it, and it would only take turns from what follows.
+                self._ahead_task.cancel()
+                self._ahead, self._ahead_task, self._ahead_of = None, None, frozenset()
+            read_s = time.monotonic() - began_s
             credits = Credits(logged, math.inf)
             if mine and self._spool.has_leftover:
                 await self._publish_leftover(epoch, mine, credits)
@@ -152,7 +157,10 @@ class TakeoverDesk:
             del self._symbols[epoch]
             if mine:
                 self._finish(epoch, tuple(sorted(mine)), credits.left(), predecessors, went_live)
-                _log.info("took over", epoch=epoch, symbols=len(mine), took_s=round(time.monotonic() - began_s, 2))
+                took_s = time.monotonic() - began_s
+                _log.info(
+                    "took over", epoch=epoch, symbols=len(mine), took_s=round(took_s, 2), read_back_s=round(read_s, 2)
+                )
 
     async def _look_ahead(self, symbols: frozenset[str]) -> None:
         since_ts, _ = await self._window(())

@@ -12,7 +12,7 @@ import pytest
 
 from marketfeed.domain.log import Gap, TradesRecord, Watermark
 from marketfeed.domain.partitions import partition_of
-from marketfeed.domain.trades import SymbolTable
+from marketfeed.domain.trades import NANOS, SymbolTable
 from marketfeed.ingest.buffer import StandbyBuffer
 from marketfeed.ingest.cutter import Cutter
 from marketfeed.ingest.pipeline import SUBSCRIBED_AFTER_NS, Pipeline, PipelineOptions
@@ -225,6 +225,25 @@ def test_it_knows_from_when_on_it_has_heard_everything_of_a_symbol(line: Line, m
     line.pipeline.on_lost("test")
     assert line.pipeline.whole_from(SYMBOLS) == {}
     assert line.pipeline.heard_from(SYMBOLS) == {None: set(SYMBOLS)}
+
+
+def test_what_is_owed_of_a_symbol_is_said_before_another_process_has_it(line: Line) -> None:
+    """What came before our take-over; not what our lost connection cost, which the successor has heard."""
+    line.cutter.publish(SYMBOLS, 3)
+    line.feed(("A", 1, 0))
+    line.pipeline.on_lost("test")
+    reached = line.pipeline.clock.value
+    line.pipeline.owe_gap(["A", "B"], reached - NANOS, 7, "restart")
+    assert line.said(Gap) == []
+    line.pipeline.yielding(["A"])
+    line.sender.pump()
+    [told] = line.said(Gap)
+    assert told == Gap(("A",), reached - NANOS - 7, reached, "restart")
+    line.cutter.park(["A"])
+    line.pipeline.on_open()
+    line.feed(("B", 1, 5))
+    assert {(gap.symbols, gap.reason) for gap in line.said(Gap)[1:]} >= {(("B",), "restart")}
+    assert not any("A" in gap.symbols for gap in line.said(Gap)[1:])
 
 
 def test_a_large_flush_does_not_wait_for_its_time(line: Line) -> None:
