@@ -218,10 +218,10 @@ def test_it_knows_from_when_on_it_has_heard_everything_of_a_symbol(line: Line, m
     assert line.pipeline.heard_from(["A"]) == {found["A"]: {"A"}}
     [later] = line.pipeline.heard_from(["B", "C"])
     assert later is not None
-    assert later > found["A"]
+    assert abs(later - time.time_ns()) < NANOS
     line.feed(("B", 1, 2), ("B", 1, 3))
     line.feed(("B", 1, 4))
-    assert line.pipeline.whole_from(["B"])["B"] >= later
+    assert line.pipeline.whole_from(["B"]).keys() == {"B"}
     line.pipeline.on_lost("test")
     assert line.pipeline.whole_from(SYMBOLS) == {}
     assert line.pipeline.heard_from(SYMBOLS) == {None: set(SYMBOLS)}
