@@ -1,6 +1,6 @@
 """Two hundred MarketFeeds with pods on a fake node (kwok): the operator keeps up. Prints what it costs.
 
-FEEDS says how many; a usual run takes 50, with the same bounds, because 200 take minutes: `FEEDS=200 pytest -s …`.
+FEEDS says how many; a usual run takes 12, with the same bounds, because 200 take minutes: `FEEDS=200 pytest -s …`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from marketfeed_operator.cluster import Cluster
 from marketfeed_operator.kinds import MARKETFEED
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
-FEEDS = int(os.environ.get("FEEDS", "50"))
+FEEDS = int(os.environ.get("FEEDS", "12"))
 
 
 @asynccontextmanager
