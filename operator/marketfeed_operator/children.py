@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from marketfeed_operator.children_ingest import ingest
-from marketfeed_operator.children_jobs import history, prepare, prepare_name
+from marketfeed_operator.children_jobs import history, history_name, prepare, prepare_name
 from marketfeed_operator.children_network import disruption_budgets, network_policies, pod_monitor
 from marketfeed_operator.children_parts import Child, PodDefaults, child, labels_of
 from marketfeed_operator.children_services import generator, generator_service, mds, mds_services, recorder
@@ -57,7 +57,9 @@ def desired(feed: MarketFeed, state: FeedState, planned: Planned, defaults: PodD
             jobs.append(history(feed, defaults))
     else:
         keep |= {("Deployment", str(its["metadata"]["name"])) for its in state.of_kind("Deployment")}
-    keep |= {_key(job) for job in jobs if state.named("Job", job["metadata"]["name"]) is not None}
+    # A history Job outlives each new prepare Job: another one would read the files again.
+    once = {("Job", history_name(feed))} if feed.spec.source.history is not None else set()
+    keep |= {key for key in {*once, *map(_key, jobs)} if state.named(*key) is not None}
     rest += [pod_monitor(feed)] if state.pod_monitors else []
     applied = [its for its in [*first, *jobs, *rest] if _key(its) not in keep or its in first]
     return Desired(tuple(applied), frozenset(keep), waiting)

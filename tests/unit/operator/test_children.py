@@ -173,6 +173,19 @@ def test_the_history_job_reads_its_files_once(mode: str, service: type[Settings]
     assert ("Job", history_name(its)) in again.keep
 
 
+@pytest.mark.parametrize("end", [None, "Complete", "Failed"])
+def test_files_are_not_read_again_when_topics_and_tables_are_prepared_anew(end: str | None) -> None:
+    """A new image or retention has a new prepare Job; the history Job, running or at its end, stays meanwhile."""
+    before = feed(source=HISTORY)
+    job = history(before, DEFAULTS)
+    seen = as_observed(job) if end is None else done(job, end)
+    changed = feed(source=HISTORY, image="newer:1")
+    found = run(changed, prepared(before, seen))
+    assert names(found, "Job") == {prepare_name(changed, DEFAULTS)}
+    assert ("Job", history_name(changed)) in found.keep
+    assert ("Job", history_name(changed)) not in run(changed, prepared(before)).keep
+
+
 def test_each_member_speaks_to_the_generator_with_a_key_of_its_own() -> None:
     """The generator refuses a client without a key, and a second connection of one key."""
     its = feed(shards=3, redundancy=2)
