@@ -15,13 +15,13 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 
 from marketfeed.domain.claim_actions import Predecessor
 from marketfeed.domain.errors import MalformedRecord
 from marketfeed.domain.log import Takeover, TradesRecord
 from marketfeed.domain.reconciliation import CREDITS_KEPT_S, READ_BACK_NS, Credits
-from marketfeed.domain.trades import NANOS, TradeColumns, no_trades
+from marketfeed.domain.trades import NANOS, TradeColumns, concat, no_trades
 from marketfeed.ingest import metrics
 from marketfeed.ingest.buffer import StandbyBuffer, having
 from marketfeed.ingest.cutter import Cutter
@@ -39,6 +39,7 @@ _log = get_logger("takeover")
 _LATENESS_MIN_NS = 10 * NANOS
 _WAIT_S = 0.01
 _ROOM_PATIENCE_S = 10.0
+_BATCH_TRADES = 2_000
 
 WentLive = Callable[[int, tuple[str, ...]], None]
 OwnersAt = Callable[[Iterable[str], int], Mapping[str, int] | None]
@@ -237,8 +238,8 @@ class TakeoverDesk:
         while True:
             self._pipeline.flush()
             before = len(seen)
-            for received_ts, batch in self._buffer.unseen(mine, seen):
-                published += await self._publish(batch, epoch, received_ts, credits) if len(batch) else 0
+            for received_ts, batch in _joined(self._buffer.unseen(mine, seen)):
+                published += await self._publish(batch, epoch, received_ts, credits)
                 await asyncio.sleep(0)  # Signs of life are due meanwhile.
             if len(seen) == before:
                 break
@@ -299,6 +300,21 @@ class TakeoverDesk:
 
     def _logged_one(self, _: int) -> None:
         self._on_its_way -= 1
+
+
+def _joined(batches: Iterable[tuple[int, TradeColumns]]) -> Iterator[tuple[int, TradeColumns]]:
+    """Fewer, larger batches with the last one's arrival: what is done to each costs more than what is in it."""
+    waiting: list[TradeColumns] = []
+    arrived_ts = 0
+    for received_ts, batch in batches:
+        if len(batch):
+            waiting.append(batch)
+            arrived_ts = received_ts
+        if sum(map(len, waiting)) >= _BATCH_TRADES:
+            yield arrived_ts, concat(waiting)
+            waiting.clear()
+    if waiting:
+        yield arrived_ts, concat(waiting)
 
 
 def _noting(markers: dict[int, int] | None, partition: int) -> Callable[[int], None] | None:
