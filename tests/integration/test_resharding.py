@@ -167,7 +167,7 @@ async def test_killing_the_live_one_of_two_loses_nothing(shards: Shards) -> None
         owner, member = standby, owner.member
         standby = await shards.start(0, member)
         await standby.until(lambda status: status["ready"] and status["phase"] == "standby")
-        assert took_s < 9  # 5 s of silence, and what a loaded machine of CI needs; alone it is less than 6
+        assert took_s < 9  # 5 s of silence and the take-over, on a machine that may be busy
     await shards.more(owner, RATE)
     assert_nothing_missing(*await shards.stop(owner))
 
