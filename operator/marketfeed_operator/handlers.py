@@ -39,12 +39,17 @@ class Change:
 
 @dataclass(slots=True)
 class Bridge:
-    """Between kopf's thread and ours. `tell` is called in kopf's thread; `indices` are read in it only."""
+    """Between kopf's thread and ours. `tell` is called in kopf's thread; `indices` are read in it only.
+
+    `full`: the indices hold everything. The first event of any kind says so, because kopf handles none before every
+    object of every kind is indexed; where there is no feed, so that there may be no event, `Watching` says so.
+    """
 
     tell: Callable[[Change], None]
     log_in: Callable[[], Awaitable[kopf.AiohttpSession]]
     indices: Mapping[str, Any] = field(default_factory=dict)
     seen: dict[tuple[str, str], tuple[object, ...]] = field(default_factory=dict)
+    full: bool = False
 
 
 def child_index(kind: Kind) -> str:
@@ -105,6 +110,7 @@ def _add_feed_handlers(registry: kopf.OperatorRegistry, bridge: Bridge) -> None:
 
     @kopf.on.event(*where, registry=registry, id="feed_event")
     async def feed_event(*, event: kopf.RawEvent, body: kopf.Body, **_: Any) -> None:
+        bridge.full = True
         name = str(body.metadata["name"])
         key = (str(body.metadata["namespace"]), name)
         gone = event["type"] == "DELETED"
@@ -124,6 +130,7 @@ def _add_child_handlers(registry: kopf.OperatorRegistry, bridge: Bridge, kind: K
 
     @kopf.on.event(*where, registry=registry, id=f"event_{kind.plural}")
     async def child_event(*, event: kopf.RawEvent, body: kopf.Body, **_: Any) -> None:
+        bridge.full = True
         seen = observe(kind, raw_of(body))
         gone = event["type"] == "DELETED"
         which = (kind.plural, seen.uid)

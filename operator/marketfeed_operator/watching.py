@@ -18,7 +18,7 @@ import kopf
 
 from marketfeed_operator import metrics
 from marketfeed_operator.cluster import Cluster
-from marketfeed_operator.cluster_errors import Unavailable
+from marketfeed_operator.cluster_errors import ClusterError, Unavailable
 from marketfeed_operator.cluster_session import watch_session
 from marketfeed_operator.handlers import Bridge, Change, Key, Snapshot, all_feeds, run_kopf, snapshot
 from marketfeed_operator.kinds import MARKETFEED, WATCHED_KINDS
@@ -32,6 +32,7 @@ _RELOGIN_PAUSE_S = 1.0
 _READ_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 12.0
 _LOOK_S = 0.5
+_EMPTY_CHECK_S = 5.0
 
 
 class Watching:
@@ -48,6 +49,7 @@ class Watching:
         self._heard: dict[str, float] = {}
         self._jitter = random.Random()
         self._logged_in_at = 0.0
+        self._checked_empty_at = 0.0
 
     async def run(self, over: asyncio.Event) -> None:
         """Watch until `over`; what ends kopf early is logged and it is started again after a pause."""
@@ -86,11 +88,13 @@ class Watching:
         thread = threading.Thread(target=self._thread_main, args=(stop, ended), name="kopf", daemon=True)
         dead = _DeadWatcher()
         dead.attach()
+        self._checked_empty_at = time.monotonic()
         thread.start()
         try:
             while not over.is_set() and not ended.done():
                 await _within(over, _LOOK_S)
                 self._restart_if_silent(dead)
+                await self._note_if_empty()
         finally:
             dead.detach()
             self._stop_kopf(stop)
@@ -108,6 +112,24 @@ class Watching:
         silent = {kind: age for kind, age in self.ages_s().items() if age > self._settings.watch_restart_s}
         if silent:
             raise Unavailable("watch", 0, f"nothing was heard for too long: {silent}")
+
+    async def _note_if_empty(self) -> None:
+        """Without any feed no event may ever come to say that the indices are full, and nothing can be missing.
+
+        A feed that is made later has no children that the indices could lack.
+        """
+        bridge, now = self._bridge, time.monotonic()
+        if bridge is None or bridge.full or now - self._checked_empty_at < _EMPTY_CHECK_S:
+            return
+        self._checked_empty_at = now
+        try:
+            for namespace in self._settings.namespaces or (None,):
+                if await self._cluster.list_metadata(MARKETFEED, namespace, ""):
+                    return
+        except ClusterError as error:
+            log.debug("could not list the feeds", extra=facts(error=str(error)))
+            return
+        bridge.full = True
 
     def _thread_main(self, stop: asyncio.Event, ended: asyncio.Future[None]) -> None:
         failure: BaseException | None = None
@@ -150,17 +172,21 @@ class Watching:
             self._loop.call_soon_threadsafe(stop.set)
 
     async def snapshot(self, key: Key) -> Snapshot:
-        """The feed and its children as last seen. Raises Unavailable while nothing is watched."""
+        """The feed and its children as last seen. Raises Unavailable while not everything is watched."""
         return await self._read(lambda bridge: snapshot(bridge, key))
 
     async def all_feeds(self) -> list[Key]:
-        """Every feed as last seen. Raises Unavailable while nothing is watched."""
+        """Every feed as last seen. Raises Unavailable while not everything is watched."""
         return await self._read(all_feeds)
 
     async def _read(self, reader: Callable[[Bridge], T]) -> T:
         loop, bridge = self._loop, self._bridge
         if loop is None or bridge is None or loop.is_closed():
             raise Unavailable("watch", 0, "nothing is watched at the moment")
+
+        if not bridge.full:
+            # A reconcile on half an index would make a plan from nothing and write it over the one in force.
+            raise Unavailable("watch", 0, "not everything has been listed yet")
 
         async def read() -> T:
             return reader(bridge)
