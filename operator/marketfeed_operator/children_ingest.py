@@ -4,7 +4,8 @@
   position, else the first that nobody has; where none is free it waits until a leaving one has gone.
 - A shard that left the specification keeps its Deployments until the pods say that they own nothing, so that symbols
   are handed over before they are let go. A surplus member goes as soon as another one of its shard is at work.
-- When the template changes, members are replaced one at a time: the others wait for their turn.
+- When the template changes, members are replaced one at a time: the others wait for their turn. While a member waits
+  for Kafka with trades in its spool, only members whose pods run nothing are replaced.
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ from marketfeed_operator.children_parts import (
 )
 from marketfeed_operator.observed import (
     API_KEY,
+    KAFKA,
     TEMPLATE_HASH,
     FeedState,
     Member,
     Object,
     annotations_on,
     is_settled,
+    is_started,
 )
 from marketfeed_operator.plan import Planned, emptied, plan_age_s, plan_name
 from marketfeed_operator.spec import MarketFeed
@@ -77,7 +80,7 @@ def ingest(
             (found.keep.append(ingest_name(feed, member)) if member in existing else found.waiting.append(member))
         else:
             found.apply.append(_deployment(feed, defaults, member, keys.get(member)))
-    return _one_at_a_time(found, existing)
+    return _one_at_a_time(feed, found, state)
 
 
 def members(feed: MarketFeed) -> list[Member]:
@@ -136,28 +139,45 @@ def key_text(key: KeyRef) -> str:
     return f"{key.name}/{key.key}"
 
 
-def _one_at_a_time(found: IngestChildren, existing: Mapping[Member, Object]) -> IngestChildren:
+def _one_at_a_time(feed: MarketFeed, found: IngestChildren, state: FeedState) -> IngestChildren:
     """Replace the pods of one member at a time: what would be replaced next waits until all others are settled."""
-    by_name = {str(obj["metadata"]["name"]): obj for obj in existing.values()}
-    outdated = [child for child in found.apply if _is_outdated(child, by_name.get(child["metadata"]["name"]))]
-    outdated_names = {child["metadata"]["name"] for child in outdated}
-    unsettled = [name for name, obj in by_name.items() if name not in outdated_names and not is_settled(obj)]
-    # One whose own pod does not run loses nothing by being replaced.
-    broken = [child for child in outdated if not is_settled(by_name[child["metadata"]["name"]])]
-    turn = broken or ([] if unsettled else outdated[:1])
-    waiting = outdated_names - {child["metadata"]["name"] for child in turn}
+    by_name = {str(obj["metadata"]["name"]): (member, obj) for member, obj in state.ingest_deployments().items()}
+    outdated = {its["metadata"]["name"]: its for its in found.apply if _is_outdated(its, by_name)}
+    settled = {name for name, (_, obj) in by_name.items() if is_settled(obj)}
+    holding = {name for name in outdated if _holds_trades(feed, state, *by_name[name])}
+    # One that runs nothing loses nothing by being replaced. One that is not ready may well receive and spool.
+    broken = [name for name in outdated if name not in settled and not _runs(state, by_name[name][0])]
+    # Among the others one that is not ready goes first: the new template may be what mends it.
+    in_turn = sorted(outdated, key=lambda name: name in settled)[:1]
+    blocked = holding or set(by_name) - set(outdated) - settled
+    waiting = set(outdated) - set(broken or ([] if blocked else in_turn))
     return IngestChildren(
-        apply=[child for child in found.apply if child["metadata"]["name"] not in waiting],
+        apply=[its for its in found.apply if its["metadata"]["name"] not in waiting],
         keep=[*found.keep, *sorted(waiting)],
         waiting=found.waiting,
     )
 
 
-def _is_outdated(child: Child, existing: Object | None) -> bool:
-    if existing is None:
+def _runs(state: FeedState, member: Member) -> bool:
+    return any(is_started(pod) for pod in state.pods("ingest", member))
+
+
+def _holds_trades(feed: MarketFeed, state: FeedState, member: Member, existing: Object) -> bool:
+    """Whether a member waits for Kafka with trades that nobody else may have: its spool goes with its pod.
+
+    One that waits for another Kafka than the specified one would wait for ever.
+    """
+    reading = state.member_reading(member)
+    servers = feed.spec.kafka.bootstrap_servers
+    if reading is None or "kafka" not in reading.waiting_for or annotations_on(existing).get(KAFKA, servers) != servers:
         return False
-    wanted: str = child["metadata"]["annotations"][TEMPLATE_HASH]
-    return annotations_on(existing).get(TEMPLATE_HASH) != wanted
+    return bool(reading.part("spool").get("bytes") or reading.part("trades").get("unacknowledged"))
+
+
+def _is_outdated(its: Child, existing: Mapping[str, tuple[Member, Object]]) -> bool:
+    found = existing.get(its["metadata"]["name"])
+    wanted: str = its["metadata"]["annotations"][TEMPLATE_HASH]
+    return found is not None and annotations_on(found[1]).get(TEMPLATE_HASH) != wanted
 
 
 def _deployment(feed: MarketFeed, defaults: PodDefaults, member: Member, key: int | None) -> Child:
@@ -169,6 +189,7 @@ def _deployment(feed: MarketFeed, defaults: PodDefaults, member: Member, key: in
         feed, defaults, container, labels, feed.spec.ingest, topologySpreadConstraints=spread(shard)
     )  # fmt: skip
     made = deployment(feed, ingest_name(feed, member), labels, selector_of(feed, "ingest", **parts), template)
+    made["metadata"]["annotations"][KAFKA] = feed.spec.kafka.bootstrap_servers
     if key is not None and feed.spec.source.finnhub is not None:
         made["metadata"]["annotations"][API_KEY] = key_text(feed.spec.source.finnhub.api_keys[key])
     return made

@@ -17,6 +17,7 @@ FEED = "marketfeed.dev/feed"
 SHARD = "marketfeed.dev/shard"
 MEMBER = "marketfeed.dev/member"
 API_KEY = "marketfeed.dev/api-key"
+KAFKA = "marketfeed.dev/kafka"
 TEMPLATE_HASH = "marketfeed.dev/template-hash"
 PLANNED_AT = "marketfeed.dev/planned-at"
 PLAN_KEY = "plan.json"
@@ -154,4 +155,12 @@ def is_settled(deployment: Object) -> bool:
         int(status.get("observedGeneration") or 0) >= int(deployment["metadata"].get("generation") or 0)
         and int(status.get("updatedReplicas") or 0) == replicas == wanted
         and int(status.get("readyReplicas") or 0) == wanted
+    )
+
+
+def is_started(pod: Object) -> bool:
+    """Whether a pod is at work, ready or not: it is Running and its container's startup probe has succeeded."""
+    status = pod.get("status") or {}
+    return status.get("phase") == "Running" and any(
+        container.get("started") is True for container in status.get("containerStatuses") or ()
     )

@@ -167,7 +167,9 @@ class FakeKubelet:
 
 
 def _state(name: str, ready: bool, state: Object) -> Object:
-    return {"name": name, "ready": ready, "restartCount": 0, "image": "", "imageID": "", "state": state}
+    return {
+        "name": name, "ready": ready, "started": ready, "restartCount": 0, "image": "", "imageID": "", "state": state,
+    }  # fmt: skip
 
 
 def _shows(status: Object, wanted: Object) -> bool:

@@ -58,7 +58,11 @@ def done(job: dict[str, Any], kind: str = "Complete") -> dict[str, Any]:
 
 
 def pod_of(child: dict[str, Any], *, ready: bool = True, **status: Any) -> dict[str, Any]:
-    """The pod of a Deployment or Job."""
+    """The pod of a Deployment or Job, its container started if it is Running."""
     name = f"{child['metadata']['name']}-pod"
-    told = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True" if ready else "False"}], **status}
+    told = {
+        "phase": "Running", "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+        "containerStatuses": [{"ready": ready, "started": status.get("phase", "Running") == "Running"}],
+        **status,
+    }  # fmt: skip
     return {"kind": "Pod", "metadata": {"name": name, "labels": child["metadata"]["labels"]}, "status": told}

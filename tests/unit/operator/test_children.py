@@ -312,20 +312,77 @@ def test_a_rollout_replaces_one_member_at_a_time() -> None:
     assert run(newer, FeedState(tuple(objects.values()))).keep == {("Job", prepare_name(newer, DEFAULTS))}
 
 
-def test_a_broken_rollout_can_be_corrected() -> None:
-    """A member whose pod does not run is replaced at once, whoever else waits."""
-    state = running(feed(shards=3))
-    bad = feed(shards=3, image="bad:1")
-    objects = {obj["metadata"]["name"]: obj for obj in (*state.objects, done(prepare(bad, DEFAULTS)))}
-    broken = next(
-        its
-        for its in run(bad, FeedState(tuple(objects.values()))).apply
-        if its["metadata"]["name"] == "demo-ingest-0-0"
-    )
-    objects["demo-ingest-0-0"] = as_observed(broken, settled=False)
-    good = feed(shards=3)
-    found = run(good, FeedState(tuple(objects.values())))
-    assert "demo-ingest-0-0" in names(found, "Deployment")
+CRASHING = {"phase": "Running", "containerStatuses": [{"started": False, "state": {"waiting": {}}}]}
+
+
+@pytest.mark.parametrize("status", [{"phase": "Pending", "containerStatuses": []}, CRASHING, None])
+def test_a_broken_rollout_can_be_corrected(status: dict[str, Any] | None) -> None:
+    """A member whose pod runs nothing is replaced at once, whoever else waits."""
+    objects = {obj["metadata"]["name"]: obj for obj in running(feed(shards=3)).objects}
+    for name in ("demo-ingest-0-0", "demo-ingest-2-0"):
+        objects[name] = unready(objects[name])
+        if status is not None:
+            objects[f"{name}-pod"] = pod_of(objects[name], ready=False, **status)
+    assert replaced(feed(shards=3, image="good:1"), objects, {}) == {"demo-ingest-0-0", "demo-ingest-2-0"}
+
+
+NO_KAFKA = {"waiting_for": {"kafka": "nothing acknowledged for 9 s, kafka:9092"}}
+
+
+def unready(deployment: dict[str, Any]) -> dict[str, Any]:
+    return {**deployment, "status": {**deployment["status"], "readyReplicas": 0}}
+
+
+def replaced(its: MarketFeed, objects: dict[str, Any], readings: dict[str, PodReading]) -> set[str]:
+    """The ingest Deployments that are given a new template, once topics and tables are prepared."""
+    found = run(its, FeedState((*objects.values(), done(prepare(its, DEFAULTS))), readings))
+    return {name for name in names(found, "Deployment") if "-ingest-" in name}
+
+
+def without_kafka(bodies: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, PodReading]]:
+    """Members of as many shards whose pods run and are not ready, and say this."""
+    objects = {obj["metadata"]["name"]: obj for obj in running(feed(shards=len(bodies))).objects}
+    readings = {}
+    for shard, body in enumerate(bodies):
+        name = f"demo-ingest-{shard}-0"
+        objects[name] = unready(objects[name])
+        objects[f"{name}-pod"] = pod_of(objects[name], ready=False)
+        readings[f"{name}-pod"] = PodReading(1, body)
+    return objects, readings
+
+
+@pytest.mark.parametrize("held", [{"spool": {"bytes": 9}}, {"trades": {"unacknowledged": 1}}])
+def test_members_that_spool_are_not_replaced_while_kafka_is_away(held: dict[str, Any]) -> None:
+    """Not ready is not idle: their spools would go with their pods. A pod that runs nothing still is replaced."""
+    objects, readings = without_kafka([{**NO_KAFKA, **held}] * 3)
+    newer = feed(shards=3, image="newer:1")
+    assert replaced(newer, objects, readings) == set()
+    back = {pod: PodReading(1, held) for pod in readings}
+    assert replaced(newer, objects, back) == {"demo-ingest-0-0"}
+    objects["demo-ingest-1-0-pod"] = pod_of(objects["demo-ingest-1-0"], ready=False, phase="Pending")
+    del readings["demo-ingest-1-0-pod"]
+    assert replaced(newer, objects, readings) == {"demo-ingest-1-0"}
+
+
+def test_members_that_are_not_ready_are_replaced_one_at_a_time() -> None:
+    """With the feed away, or Kafka away and nothing to lose, a new template reaches one, and first one that waits."""
+    newer = feed(shards=3, image="newer:1")
+    for body in ({"waiting_for": {"feed": "refused"}, "spool": {"bytes": 0}}, NO_KAFKA):
+        objects, readings = without_kafka([body] * 3)
+        objects["demo-ingest-0-0"] = ready_again(objects["demo-ingest-0-0"])
+        assert replaced(newer, objects, readings) == {"demo-ingest-1-0"}
+
+
+def ready_again(deployment: dict[str, Any]) -> dict[str, Any]:
+    return {**deployment, "status": {**deployment["status"], "readyReplicas": 1}}
+
+
+def test_members_do_not_wait_for_a_kafka_that_is_specified_no_more() -> None:
+    """Its trades can go nowhere; a corrected address reaches the members, one at a time."""
+    objects, readings = without_kafka([{**NO_KAFKA, "spool": {"bytes": 9}}] * 2)
+    assert replaced(feed(shards=2, image="newer:1"), objects, readings) == set()
+    elsewhere = feed(shards=2, kafka={"bootstrapServers": "other:9092"})
+    assert replaced(elsewhere, objects, readings) == {"demo-ingest-0-0"}
 
 
 def test_budgets_are_only_where_several_pods_are() -> None:
