@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from tests.e2e.cluster.conftest import LEVEL
 from tests.e2e.cluster.feeds import Feed, manifest, tool_pod
 from tests.e2e.cluster.kube import Cluster, Object, condition, kill_without_notice
 
@@ -149,7 +150,7 @@ def kill(feed: Feed, component: str) -> float:
     lives = {life(pod) for pod in old}
     begun = time.monotonic()
     kill_without_notice(feed.cluster, old)
-    feed.cluster.until(f"{component} runs again", lambda: others_ready(feed, component, lives), 90)
+    feed.cluster.until(f"{component} runs again", lambda: are_back(feed.pods(component), lives), 90)
     return time.monotonic() - begun
 
 
@@ -158,12 +159,10 @@ def life(pod: Object) -> tuple[str, int]:
     return pod["metadata"]["uid"], restarts(pod)
 
 
-def others_ready(feed: Feed, component: str, lives: set[tuple[str, int]]) -> bool:
-    """Whether the pods of a part are ready, each in another life than `lives`."""
-    pods = feed.pods(component)
-    return bool(pods) and all(
-        life(pod) not in lives and condition(pod, "Ready").get("status") == "True" for pod in pods
-    )
+def are_back(pods: list[Object], lives: set[tuple[str, int]]) -> bool:
+    """Whether there are pods, and all are ready in another life than `lives`."""
+    back = [pod for pod in pods if condition(pod, "Ready").get("status") == "True" and life(pod) not in lives]
+    return bool(pods) and len(back) == len(pods)
 
 
 def test_kill_each_pod_under_load(new_feed: Callable[[Object], Feed]) -> None:
@@ -175,9 +174,31 @@ def test_kill_each_pod_under_load(new_feed: Callable[[Object], Feed]) -> None:
         time.sleep(3)  # Some load between two kills.
     feed.cluster.until("the feed is settled", feed.settled, 90)
     time.sleep(3)
-    verdict = feed.verify(lost_max=0.2)
+    # The killed ingest had a linger and what was in flight in memory, and its successor waits for 5 s of silence.
+    verdict = feed.verify(lost_max=0.05)
     print(verdict.report)
     assert verdict.code == 0, verdict.report
+
+
+@pytest.mark.level(2)
+@pytest.mark.parametrize("store", ["kafka", "redis", "postgres"])
+def test_kill_each_store_under_load(new_feed: Callable[[Object], Feed], store: str) -> None:
+    """A store killed without notice under load: what waited for it is there afterwards, nothing lost and no gap."""
+    feed = new_feed(manifest(f"no-{store}", rate=5_000, symbols=20))
+    feed.ready_within(120)
+    pods_of_store = f"app.kubernetes.io/name={store}"
+    killed = feed.cluster.pods(pods_of_store)
+    assert killed
+    lives = {life(pod) for pod in killed}
+    begun = time.monotonic()
+    kill_without_notice(feed.cluster, killed)
+    feed.cluster.until(f"{store} is ready again", lambda: are_back(feed.cluster.pods(pods_of_store), lives), 120)
+    print(f"\n{store} killed, ready again after {time.monotonic() - begun:.1f} s")
+    feed.cluster.until("the feed is settled", feed.settled, 120)
+    time.sleep(3)  # Some load afterwards.
+    verdict = feed.verify()
+    print(verdict.line())
+    assert verdict.exact, verdict.report
 
 
 def test_a_hot_standby_loses_nothing(new_feed: Callable[[Object], Feed]) -> None:
@@ -207,7 +228,7 @@ def active_and_standby(feed: Feed) -> str | None:
 
 
 def test_the_operator_absent_changes_nothing(running_feed: Feed) -> None:
-    """Without an operator for a minute the data plane goes on; a child deleted meanwhile is restored on its return."""
+    """Without an operator the data plane goes on (a minute at level 2); what was deleted meanwhile is restored then."""
     cluster = running_feed.cluster
     operator = operator_deployment(cluster)
     replicas = cluster.get("deployment", operator)["spec"]["replicas"]
@@ -217,7 +238,7 @@ def test_the_operator_absent_changes_nothing(running_feed: Feed) -> None:
     name = f"{running_feed.name}-recorder"
     received = running_feed.status_of(running_feed.pods("ingest")[0])
     cluster.kubectl("delete", "poddisruptionbudgets,networkpolicies", "-l", running_feed.selector)
-    time.sleep(20 if replicas else 0)
+    time.sleep(60 if LEVEL > 1 else 15)
     after = {pod["metadata"]["uid"]: restarts(pod) for pod in cluster.pods(running_feed.selector)}
     assert after == before
     now = running_feed.status_of(running_feed.pods("ingest")[0])

@@ -59,11 +59,17 @@ def bars_held(messages: list[Object], symbol: str) -> dict[int, float]:
 
 
 def test_an_upgrade_of_the_chart_keeps_passwords_and_data(running_feed: Feed) -> None:
-    """`helm upgrade` with the same values: Secrets keep their content, stores keep running, the feed stays Ready."""
+    """`helm upgrade` that replaces the operator: Secrets keep their content, stores and the feed keep running."""
     cluster = running_feed.cluster
     before = [cluster.get("secret", name)["data"] for name in ("mf-postgres", "mf-redis")]
     stores = {pod["metadata"]["uid"] for pod in cluster.pods("app.kubernetes.io/name=kafka")}
-    print(f"\nupgraded after {install(cluster):.1f} s")
+    pods = {pod["metadata"]["uid"] for pod in cluster.pods(running_feed.selector)}
+    operators = {pod["metadata"]["uid"] for pod in cluster.pods("app.kubernetes.io/name=marketfeed-operator")}
+    changed = ("--set", "marketfeed-operator.podAnnotations.changed-by=an-upgrade")
+    print(f"\nupgraded after {install(cluster, *changed):.1f} s")
+    after = {pod["metadata"]["uid"] for pod in cluster.pods("app.kubernetes.io/name=marketfeed-operator")}
+    assert not operators & after
+    assert {pod["metadata"]["uid"] for pod in cluster.pods(running_feed.selector)} == pods
     assert [cluster.get("secret", name)["data"] for name in ("mf-postgres", "mf-redis")] == before
     assert {pod["metadata"]["uid"] for pod in cluster.pods("app.kubernetes.io/name=kafka")} == stores
     running_feed.ready_within(60)
