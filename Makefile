@@ -11,7 +11,7 @@ LOCALCLUSTER = PYTHONPATH=k8s/cluster $(BIN)/python -m localcluster
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test e2e test-unit lint format bench proto crd lock ui ui-test images images-extra clean charts charts-docs
+.PHONY: help setup demo test e2e test-unit simulate lint format bench proto crd lock ui ui-test images images-extra clean charts charts-docs
 .PHONY: cluster cluster-build cluster-down
 
 help:  ## list the commands
@@ -47,6 +47,11 @@ e2e: setup  ## end to end on Kubernetes: KUBECONFIG's cluster, else the local on
 
 test-unit: setup  ## the pure part: no servers, on all cores
 	$(BIN)/pytest -q -n auto tests/unit $(ARGS)
+
+simulate: setup  ## thousands of seeded histories of claims, hand-overs and whole ingests (minutes; SEED=n plays one again)
+	MARKETFEED_SIMULATION_RUNS=$(or $(RUNS),4000) MARKETFEED_SIMULATION_SEED=$(SEED) HISTORIES=$(or $(HISTORIES),200) HISTORY_SEED=$(SEED) \
+		$(BIN)/pytest -q -n auto --timeout 3000 tests/unit/domain/test_claims_simulation.py \
+		tests/unit/domain/test_handover_simulation.py tests/unit/ingest/test_histories.py $(ARGS)
 
 lint: setup  ## style, types, the rooms' contracts, reproducible proto code
 	$(BIN)/ruff check .
