@@ -50,7 +50,7 @@ def test_a_jar_cut_short_is_fetched_again(tmp_path: Path, monkeypatch: pytest.Mo
     """A file with another hash is not used; without a way to fetch it again the sentence says which."""
     monkeypatch.setenv("M2_REPO", str(tmp_path))
     jar = Jar("a.b", "c", "1", "0" * 64)
-    monkeypatch.setattr(kafka_jars, "read_lock", lambda: [jar])
+    monkeypatch.setattr(kafka_jars, "read_lock", lambda _: [jar])
     broken = tmp_path / "a/b/c/1/c-1.jar"
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"half of it")
