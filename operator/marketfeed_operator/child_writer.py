@@ -14,7 +14,7 @@ from typing import Any
 
 from marketfeed_operator import metrics
 from marketfeed_operator.cluster import Cluster
-from marketfeed_operator.cluster_errors import ClusterError, Conflict, Forbidden, Refused
+from marketfeed_operator.cluster_errors import ClusterError, Refused
 from marketfeed_operator.kinds import BY_NAME, CHILD_KINDS, POD, Kind
 from marketfeed_operator.logs import facts
 from marketfeed_operator.observed_objects import Observed, fingerprint, intent_hash, observe
@@ -25,6 +25,8 @@ Key = tuple[str, str]
 ChildKey = tuple[str, str]  # kind, name
 PLAN_REVISION = "marketfeed.dev/plan-revision"
 _WATCHED = frozenset(kind.name for kind in CHILD_KINDS)
+# After so many writes without any answer the rest has to wait, or they would take all the time of the reconcile.
+_UNANSWERED_MAX = 2
 
 
 @dataclass(slots=True)
@@ -91,6 +93,10 @@ def freshened(remembered: Mapping[ChildKey, Applied], seen: Sequence[Observed]) 
     return tuple(by_key.values())
 
 
+def _unanswered(failed: Mapping[ChildKey, ClusterError]) -> bool:
+    return sum(error.status == 0 for error in failed.values()) >= _UNANSWERED_MAX
+
+
 class ChildWriter:
     """Writes the children of all feeds of one leadership."""
 
@@ -109,28 +115,33 @@ class ChildWriter:
         wanted: Sequence[Mapping[str, Any]],
         keep: frozenset[ChildKey],
         seen: Sequence[Observed],
-    ) -> list[ClusterError]:
+    ) -> dict[ChildKey, ClusterError]:
         """Apply and delete until the feed's children are `wanted`, and those in `keep` are left as they are.
 
-        Returns what the API server refused: one bad child keeps no other from being written. Raises Unavailable.
+        Returns what did not succeed, first things first: one bad child keeps no other from being written. What a
+        server that does not answer kept from being tried is tried with the next reconcile.
         """
         by_key = {(child.kind, child.name): child for child in seen}
         remembered = self._applied.setdefault(key, {})
-        refused: list[ClusterError] = []
+        failed: dict[ChildKey, ClusterError] = {}
         for child in wanted:
             which = (child["kind"], child["metadata"]["name"])
             intent = intent_hash(child)
             if must_apply(intent, remembered.get(which), by_key.get(which), which[0] in _WATCHED):
                 try:
                     await self._apply(key, which, child, intent)
-                except (Conflict, Forbidden, Refused) as error:
-                    refused.append(error)
+                except ClusterError as error:
+                    failed[which] = error
+                    if _unanswered(failed):
+                        return failed
         for gone in superfluous(feed_uid, {(c["kind"], c["metadata"]["name"]) for c in wanted} | keep, seen):
             try:
                 await self._delete(key, gone)
-            except Forbidden as error:
-                refused.append(error)
-        return refused
+            except ClusterError as error:
+                failed[gone.kind, gone.name] = error
+                if _unanswered(failed):
+                    return failed
+        return failed
 
     async def _delete(self, key: Key, child: Observed) -> None:
         deleted = await self._cluster.delete(BY_NAME[child.kind], child.namespace, child.name, child.uid)
@@ -165,16 +176,24 @@ class ChildWriter:
             raise refused
         return await self._cluster.apply(child)
 
-    async def announce_plan(self, pods: Iterable[Observed], revision: int) -> None:
+    async def announce_plan(self, pods: Iterable[Observed], revision: int) -> dict[ChildKey, ClusterError]:
         """Write the plan's revision onto the pods that read it, which makes their kubelet refresh the mounted file.
 
-        Without it a changed ConfigMap reaches a running pod after a minute or more.
+        Without it a changed ConfigMap reaches a running pod after a minute or more, so what does not succeed is
+        returned and harms nothing else.
         """
+        failed: dict[ChildKey, ClusterError] = {}
         for pod in pods:
             metadata = pod.body["metadata"]
             if (metadata.get("annotations") or {}).get(PLAN_REVISION) != str(revision):
                 change = {"metadata": {"annotations": {PLAN_REVISION: str(revision)}}}
-                await self._merged(POD, pod.namespace, pod.name, change)
+                try:
+                    await self._merged(POD, pod.namespace, pod.name, change)
+                except ClusterError as error:
+                    failed[pod.kind, pod.name] = error
+                    if _unanswered(failed):
+                        break
+        return failed
 
     async def _merged(self, kind: Kind, namespace: str, name: str, change: Mapping[str, Any]) -> bool:
         """Merge; False if there is no such object."""

@@ -48,8 +48,9 @@ _API_CHECK_S = 120.0
 class Decided:
     """What the pure half says: the feed, its plan and its children; or the problem that keeps it from saying so.
 
-    `refused`: the problem is the API server's no to a child, which is tried again with back-off, because quotas, rights
-    and rules change; an invalid specification is not, until it or its ConfigMap changes.
+    `refused`: the problem is the API server's answer to a child, which is tried again with back-off, after `at_least_s`
+    if it asked for a pause, because quotas, rights and rules change; an invalid specification is not, until it or its
+    ConfigMap changes.
     """
 
     feed: spec.MarketFeed | None = None
@@ -57,6 +58,7 @@ class Decided:
     desired: children.Desired | None = None
     problem: Problem | None = None
     refused: bool = False
+    at_least_s: float = 0.0
 
 
 def decide(feed: Mapping[str, Any], state: FeedState, defaults: PodDefaults, now: datetime) -> Decided:
@@ -154,22 +156,36 @@ class Reconciler:
 
     async def _carry_out(self, key: Key, feed: Observed, seen: Snapshot, decided: Decided) -> Decided:
         """Say what will happen, then make it happen. What the API server refuses is a problem of this feed."""
-        planned, desired = decided.planned, decided.desired
+        planned, desired, planned_for = decided.planned, decided.desired, decided.feed
+        assert planned_for is not None
         assert planned is not None
         assert desired is not None
         if planned.changed:
             log.info("new plan", extra=facts(feed="/".join(key), revision=planned.plan.revision, moves=planned.moves))
             await self._recorder.say(feed.body, FeedEvent("Normal", "Planned", planned.summary, "Plan"))
-        refused = await self._children.converge(key, feed.uid, desired.apply, desired.keep, seen.children)
+        failed = await self._children.converge(key, feed.uid, desired.apply, desired.keep, seen.children)
+        if (CONFIG_MAP.name, plan.plan_name(planned_for)) not in failed:
+            await self._announce(key, feed, seen, planned)
+        if not failed:
+            return decided
+        first = next(iter(failed.values()))
+        log.warning("not written", extra=facts(feed="/".join(key), number=len(failed), error=str(first)))
+        pause_s = max(error.retry_after_s or 0.0 for error in failed.values())
+        problem = Problem.of_refusal(first.status, first.message)
+        return replace(decided, problem=problem, refused=True, at_least_s=pause_s)
+
+    async def _announce(self, key: Key, feed: Observed, seen: Snapshot, planned: plan.Planned) -> None:
+        """Have the pods read the plan that is in force now; without it they do so a little later by themselves."""
         if planned.changed:
             metrics.SYMBOLS_MOVED.inc(planned.moves)
         ingest = [child for child in seen.children if child.kind == POD.name and _component(child) == "ingest"]
-        await self._children.announce_plan(ingest, planned.plan.revision)
-        if not refused:
-            return decided
-        log.warning("refused", extra=facts(feed="/".join(key), number=len(refused), error=str(refused[0])))
-        problem = Problem.of_refusal(refused[0].status, refused[0].message)
-        return replace(decided, problem=problem, refused=True)
+        failed = await self._children.announce_plan(ingest, planned.plan.revision)
+        if not failed:
+            return
+        first = next(iter(failed.values()))
+        log.info("plan not announced", extra=facts(feed="/".join(key), number=len(failed), error=str(first)))
+        note = f"the plan reaches its pods up to two minutes late: {first.message}"
+        await self._recorder.say(feed.body, FeedEvent("Warning", "PlanNotAnnounced", note, "Plan"))
 
     async def _report(self, key: Key, feed: Observed, state: FeedState, decided: Decided, now: datetime) -> Outcome:
         """Write the status and say what happens next: a look later, a try again, or nothing until something changes."""
@@ -196,7 +212,7 @@ class Reconciler:
         if decided.problem is None:
             return Outcome(again_after_s=wait_s)
         metrics.RECONCILE_ERRORS.labels(decided.problem.reason).inc()
-        return Outcome(failed=True) if decided.refused else DONE
+        return Outcome(failed=True, at_least_s=decided.at_least_s) if decided.refused else DONE
 
     async def _say_conditions(self, feed: Observed, previous: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         """An event for each condition whose status or reason is another than before."""

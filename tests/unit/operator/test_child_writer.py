@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from marketfeed_operator.child_writer import Applied, ChildWriter, must_apply, superfluous
-from marketfeed_operator.kinds import BY_NAME
+from marketfeed_operator.cluster_errors import ClusterError, of_status
+from marketfeed_operator.kinds import BY_NAME, Kind
 from marketfeed_operator.observed_objects import Observed, observe
 
 APPLIED = Applied("intent", "print", "10")
@@ -77,10 +78,25 @@ def test_only_this_feeds_own_children_go_and_deployments_first() -> None:
 class Stored:
     """The API server's part: numbers what is applied."""
 
-    def __init__(self) -> None:
+    def __init__(self, **errors: ClusterError) -> None:
         self.applied: list[str] = []
+        self.tried: list[str] = []
+        self.errors = errors
+
+    def _answer(self, name: str) -> None:
+        self.tried.append(name)
+        if error := self.errors.get(name):
+            raise error
+
+    async def merge(self, kind: Kind, namespace: str, name: str, change: dict[str, Any]) -> None:
+        self._answer(name)
+
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> bool:
+        self._answer(name)
+        return True
 
     async def apply(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        self._answer(wanted["metadata"]["name"])
         self.applied.append(wanted["metadata"]["name"])
         return {**wanted, "metadata": {**wanted["metadata"], "uid": "u", "resourceVersion": str(len(self.applied))}}
 
@@ -114,3 +130,40 @@ async def test_our_own_write_counts_until_the_watch_shows_it() -> None:
     assert {one.name: one.version for one in shown} == {"x-other": "1", "x-plan": "2"}
     newer = seen("ConfigMap", "x-plan", version="7")
     assert newer in writer.view(key, [newer])
+
+
+@pytest.mark.parametrize("status", [403, 404, 409, 500, 503, 0])
+async def test_one_child_that_fails_keeps_no_other_from_being_written_or_deleted(status: int) -> None:
+    """Whatever the API server answers to one (a webhook that is down gives 500), all the others are tried."""
+    cluster: Any = Stored(b=of_status("PATCH", status, "no"), gone=of_status("DELETE", 500, "no"))
+    writer = ChildWriter(cluster)
+    wanted = [child("Service", name) for name in ("a", "b", "c")]
+    going = [seen("Deployment", "gone"), seen("Deployment", "too")]
+    failed = await writer.converge(("n", "x"), "feed", wanted, frozenset(), going)
+    assert cluster.tried == ["a", "b", "c", "gone", "too"]
+    assert [(*which, error.status) for which, error in failed.items()] == [
+        ("Service", "b", status),
+        ("Deployment", "gone", 500),
+    ]
+
+
+async def test_a_server_that_does_not_answer_is_not_asked_for_ever() -> None:
+    """After the second time-out the rest is left to the next reconcile, which tries all that failed again."""
+    silent = of_status("PATCH", 0, "timed out")
+    cluster: Any = Stored(a=silent, b=silent)
+    writer = ChildWriter(cluster)
+    wanted = [child("Service", name) for name in ("a", "b", "c")]
+    failed = await writer.converge(("n", "x"), "feed", wanted, frozenset(), [seen("Deployment", "gone")])
+    assert (cluster.tried, len(failed)) == (["a", "b"], 2)
+    cluster.errors.clear()
+    assert await writer.converge(("n", "x"), "feed", wanted, frozenset(), ()) == {}
+    assert cluster.applied == ["a", "b", "c"]
+
+
+async def test_a_pod_that_cannot_be_told_of_the_plan_stops_no_other() -> None:
+    """A missing right to write pods comes back as what failed; a pod that is gone is no failure."""
+    cluster: Any = Stored(a=of_status("PATCH", 403, "no"), b=of_status("PATCH", 404, "gone"))
+    pods = [seen("Pod", name) for name in ("a", "b", "c")]
+    failed = await ChildWriter(cluster).announce_plan(pods, 7)
+    assert cluster.tried == ["a", "b", "c"]
+    assert list(failed) == [("Pod", "a")]

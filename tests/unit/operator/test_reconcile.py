@@ -7,10 +7,19 @@ from typing import Any
 
 import pytest
 
+from marketfeed_operator.child_writer import ChildWriter
 from marketfeed_operator.children_parts import PodDefaults
+from marketfeed_operator.cluster_errors import ClusterError, of_status
+from marketfeed_operator.event_recorder import EventRecorder
+from marketfeed_operator.handlers import Key, Snapshot
+from marketfeed_operator.kinds import MARKETFEED, Kind
 from marketfeed_operator.observed import FeedState
-from marketfeed_operator.reconcile import decide
+from marketfeed_operator.observed_objects import observe
+from marketfeed_operator.poller import Poller
+from marketfeed_operator.reconcile import Reconciler, decide
+from marketfeed_operator.settings import OperatorSettings
 from marketfeed_operator.spec_status import Reason
+from marketfeed_operator.status_writer import StatusWriter
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 DEFAULTS = PodDefaults("localhost/marketfeed:dev")
@@ -60,3 +69,52 @@ def test_a_feed_that_cannot_become_a_pipeline_is_a_problem_and_touches_no_child(
     assert decided.problem.message
     assert decided.desired is None
     assert not decided.refused
+
+
+class Server:
+    """The API server with one feed: takes everything but the kinds in `errors`."""
+
+    def __init__(self, **errors: ClusterError) -> None:
+        self.errors = errors
+        self.applied: list[str] = []
+        self.status: dict[str, Any] = {}
+        self.events: list[tuple[str, str]] = []
+
+    async def snapshot(self, key: Key) -> Snapshot:
+        return Snapshot(observe(MARKETFEED, {"kind": "MarketFeed", "apiVersion": "v", **feed()}), ())
+
+    async def serves(self, kind: Kind) -> bool:
+        return True
+
+    async def apply(self, wanted: dict[str, Any], manager: str = "", status: bool = False) -> dict[str, Any]:
+        if status:
+            self.status = wanted["status"]
+        elif error := self.errors.get(wanted["kind"]):
+            raise error
+        else:
+            self.applied.append(wanted["kind"])
+        return {**wanted, "metadata": {**wanted["metadata"], "uid": "c", "resourceVersion": "1"}}
+
+    async def create(self, kind: Kind, namespace: str, body: dict[str, Any]) -> None:
+        self.events.append((body["type"], body["reason"]))
+
+    def condition(self, name: str) -> tuple[str, str]:
+        (found,) = [one for one in self.status["conditions"] if one["type"] == name]
+        return found["status"], found["reason"]
+
+
+def reconciler(server: Any) -> Reconciler:
+    settings = OperatorSettings()
+    recorder = EventRecorder(server, "pod-1", lambda: 0.0)
+    poller = Poller(8081, 1.0, 1)
+    return Reconciler(server, settings, server, ChildWriter(server), StatusWriter(server, 5.0), recorder, poller)
+
+
+async def test_a_webhook_that_is_down_is_told_in_the_status_and_the_rest_is_written() -> None:
+    """The children of other kinds are applied, the condition says what did not succeed, and it is tried again."""
+    server = Server(Job=of_status("PATCH", 500, "failed calling webhook", 7.0))
+    outcome = await reconciler(server).reconcile(("n", "x"))
+    assert (outcome.failed, outcome.at_least_s) == (True, 7.0)
+    assert {"ConfigMap", "Service", "NetworkPolicy"} <= set(server.applied)
+    assert server.condition("Ready") == ("False", Reason.UNAVAILABLE)
+    assert server.condition("Stalled")[0] == "False"
