@@ -49,8 +49,10 @@ LEAVE_AFTER_S = 600.0
 _AT_WORK = frozenset({"live", "standby", "idle"})
 _PLAN_DIR = "/etc/marketfeed/plan"
 _SPOOL_DIR = "/var/lib/marketfeed"
-# The spool's own bookkeeping and the file in progress need room beside what it may hold.
-_SPOOL_SHARE = 0.9
+# The spool and the standby buffer share one volume, whose pod is evicted when it is full. Their own bookkeeping, and
+# what is written down at the end of a process, need room beside what both may hold.
+_SPOOL_SHARE = 0.6
+_BUFFER_SHARE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +207,8 @@ def _container(feed: MarketFeed, member: Member, key: int | None) -> Container:
         value("MEMBER", member.number),
         value("PLAN", f"{_PLAN_DIR}/plan.json"),
         value("SPOOL_DIR", f"{_SPOOL_DIR}/spool"),
-        value("SPOOL_MB", float(round(spool.size_gigabytes * 1000 * _SPOOL_SHARE))),
+        value("SPOOL_MB", spool.size_gigabytes * 1000 * _SPOOL_SHARE),
+        value("BUFFER_MB", spool.size_gigabytes * 1000 * _BUFFER_SHARE),
     ]
     volumes = [
         # Not optional: a pod without a plan would have nothing to do, and the ConfigMap is made first.

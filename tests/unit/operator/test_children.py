@@ -149,7 +149,20 @@ def test_services_understand_their_variables(source: dict[str, Any]) -> None:
         assert loaded.http_port == 8081
         if component == "ingest":
             assert isinstance(loaded, IngestSettings)
-            assert (loaded.shard, loaded.partitions, loaded.spool_mb) in (("0", 8, 900.0), ("1", 8, 900.0))
+            assert (loaded.shard, loaded.partitions, loaded.spool_mb) in (("0", 8, 600.0), ("1", 8, 600.0))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(0.05, 10_000))
+def test_spool_and_buffer_fit_into_their_volume(gigabytes: float) -> None:
+    """Both lie in one folder; a pod that fills its volume is evicted, and its spool is gone."""
+    its = feed(ingest={"spool": {"sizeGigabytes": gigabytes}})
+    pod = next(its for its in run(its, prepared(its)).apply if its["metadata"]["name"] == "demo-ingest-0-0")
+    volumes = {volume["name"]: volume for volume in pod["spec"]["template"]["spec"]["volumes"]}
+    limit_mb = float(volumes["spool"]["emptyDir"]["sizeLimit"].removesuffix("M"))
+    loaded = IngestSettings.load(env=env_of(pod))
+    assert loaded.spool_dir.is_relative_to("/var/lib/marketfeed")
+    assert 0.85 * limit_mb <= loaded.spool_mb + loaded.buffer_mb <= 0.95 * limit_mb
 
 
 @pytest.mark.parametrize(("mode", "service"), [("import", ImportSettings), ("replay", ReplaySettings)])
