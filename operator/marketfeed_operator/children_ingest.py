@@ -1,7 +1,7 @@
 """Ingest: a Deployment of one pod for every member of every shard, each with its own connection and API key.
 
-- A member keeps its key while it exists: the key is written on its Deployment. A new member takes the key at its own
-  position, else the first that nobody has; where none is free it waits until a leaving one has gone.
+- A member keeps its key while it exists: the key is written on its Deployment and its pods. A new member takes the key
+  at its own position, else the first that nobody has; where none is free it waits until a leaving one's pod has gone.
 - A shard that left the specification keeps its Deployments until the pods say that they own nothing, so that symbols
   are handed over before they are let go. A surplus member goes as soon as another one of its shard is at work.
 - When the template changes, members are replaced one at a time: the others wait for their turn. While a member waits
@@ -39,6 +39,7 @@ from marketfeed_operator.observed import (
     annotations_on,
     is_settled,
     is_started,
+    member_of,
 )
 from marketfeed_operator.plan import Planned, emptied, plan_age_s, plan_name
 from marketfeed_operator.spec import MarketFeed
@@ -47,6 +48,7 @@ from marketfeed_operator.spec_fields import KeyRef
 # A leaving pod that tells nothing for so long is not waited for: the shards that gained its symbols have taken them.
 LEAVE_AFTER_S = 600.0
 _AT_WORK = frozenset({"live", "standby", "idle"})
+_ENDED = frozenset({"Succeeded", "Failed"})
 _PLAN_DIR = "/etc/marketfeed/plan"
 _SPOOL_DIR = "/var/lib/marketfeed"
 # The spool and the standby buffer share one volume, whose pod is evicted when it is full. Their own bookkeeping, and
@@ -75,7 +77,7 @@ def ingest(
     """The members' Deployments."""
     existing = state.ingest_deployments()
     wanted = [*members(feed), *leaving(feed, state, planned, now)]
-    keys = key_indices(feed, wanted, existing)
+    keys = key_indices(feed, wanted, state)
     found = IngestChildren()
     for member in sorted(wanted, key=lambda its: (its.shard, its.number)):
         if feed.spec.source.finnhub is not None and member not in keys:
@@ -115,13 +117,18 @@ def _may_go(feed: MarketFeed, state: FeedState, planned: Planned, member: Member
     return bool(reading.body.get("owns_nothing") is True)
 
 
-def key_indices(feed: MarketFeed, wanted: list[Member], existing: Mapping[Member, Object]) -> dict[Member, int]:
-    """Which API key each member has: never one for two, and the one it has, if that is still listed."""
+def key_indices(feed: MarketFeed, wanted: list[Member], state: FeedState) -> dict[Member, int]:
+    """Which API key each member has: never one for two, and the one it has, if that is still listed.
+
+    What another member's Deployment or pod has is not free, though the member may be wanted no more: its pod keeps its
+    connection until it has ended, which on a lost node nobody sees.
+    """
     finnhub = feed.spec.source.finnhub
     if finnhub is None:
         return {}
     listed = {key_text(key): index for index, key in enumerate(finnhub.api_keys)}
-    free = dict.fromkeys(listed.values())
+    free = {index: text for text, index in listed.items()}
+    existing, carriers = state.ingest_deployments(), _carriers(state)
     keys: dict[Member, int] = {}
     for member in wanted:
         index = listed.get(annotations_on(existing[member]).get(API_KEY, "")) if member in existing else None
@@ -129,11 +136,22 @@ def key_indices(feed: MarketFeed, wanted: list[Member], existing: Mapping[Member
             keys[member] = index
             del free[index]
     for member in wanted:
-        if member not in keys and free:
+        usable = [index for index, text in free.items() if carriers.get(text, set()) <= {member}]
+        if member not in keys and usable:
             own = member.shard * feed.spec.redundancy + member.number
-            keys[member] = own if own in free else next(iter(free))
+            keys[member] = own if own in usable else usable[0]
             del free[keys[member]]
     return keys
+
+
+def _carriers(state: FeedState) -> dict[str, set[Member | None]]:
+    """Who has each key: every Deployment and every pod that may still run, those on their way out included."""
+    carriers: dict[str, set[Member | None]] = {}
+    for obj in state.objects:
+        ended = (obj.get("status") or {}).get("phase") in _ENDED
+        if obj.get("kind") in ("Deployment", "Pod") and not ended and (text := annotations_on(obj).get(API_KEY)):
+            carriers.setdefault(text, set()).add(member_of(obj))
+    return carriers
 
 
 def key_text(key: KeyRef) -> str:
@@ -190,10 +208,12 @@ def _deployment(feed: MarketFeed, defaults: PodDefaults, member: Member, key: in
     template = pod_template(
         feed, defaults, container, labels, feed.spec.ingest, topologySpreadConstraints=spread(shard)
     )  # fmt: skip
-    made = deployment(feed, ingest_name(feed, member), labels, selector_of(feed, "ingest", **parts), template)
-    made["metadata"]["annotations"][KAFKA] = feed.spec.kafka.bootstrap_servers
+    has_key = {}
     if key is not None and feed.spec.source.finnhub is not None:
-        made["metadata"]["annotations"][API_KEY] = key_text(feed.spec.source.finnhub.api_keys[key])
+        has_key = {API_KEY: key_text(feed.spec.source.finnhub.api_keys[key])}
+        template["metadata"]["annotations"] = has_key
+    made = deployment(feed, ingest_name(feed, member), labels, selector_of(feed, "ingest", **parts), template)
+    made["metadata"]["annotations"] |= {KAFKA: feed.spec.kafka.bootstrap_servers, **has_key}
     return made
 
 

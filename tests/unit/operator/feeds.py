@@ -65,4 +65,6 @@ def pod_of(child: dict[str, Any], *, ready: bool = True, **status: Any) -> dict[
         "containerStatuses": [{"ready": ready, "started": status.get("phase", "Running") == "Running"}],
         **status,
     }  # fmt: skip
-    return {"kind": "Pod", "metadata": {"name": name, "labels": child["metadata"]["labels"]}, "status": told}
+    annotations = child.get("spec", {}).get("template", {}).get("metadata", {}).get("annotations", {})
+    metadata = {"name": name, "labels": child["metadata"]["labels"], "annotations": annotations}
+    return {"kind": "Pod", "metadata": metadata, "status": told}

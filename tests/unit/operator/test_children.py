@@ -215,41 +215,72 @@ def test_names_fit_into_kubernetes() -> None:
         assert len(child["metadata"]["name"]) <= 63
 
 
+def with_key(kind: str, member: Member, key: str, **status: Any) -> dict[str, Any]:
+    labels = {"app.kubernetes.io/component": "ingest"}
+    labels |= {"marketfeed.dev/shard": str(member.shard), "marketfeed.dev/member": str(member.number)}
+    metadata = {"name": f"i-{member.shard}-{member.number}", "labels": labels, "annotations": {API_KEY: key}}
+    return {"kind": kind, "metadata": metadata, "status": status}
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 2), st.permutations(range(10))), min_size=1, max_size=5))
 def test_members_keep_their_keys_and_share_none(steps: list[tuple[int, int, list[int]]]) -> None:
-    """Whatever is scaled, and however the list of keys is ordered: no key for two, and who has one keeps it."""
-    existing: dict[Member, dict[str, Any]] = {}
+    """Whatever is scaled, and however the list of keys is ordered: no key for two, and who has one keeps it.
+
+    A key is nobody else's before its last owner has gone, and everybody has one then.
+    """
+    had: dict[Member, str] = {}
     for shards, redundancy, order in steps:
         keys = [{"name": "finnhub", "key": f"k{number}"} for number in order]
         its = feed(source={"finnhub": {"apiKeys": keys}}, symbols=SYMBOLS, shards=shards, redundancy=redundancy)
-        given_keys = key_indices(its, members(its), existing)
-        assert sorted(given_keys, key=str) == sorted(members(its), key=str)
-        assert len(set(given_keys.values())) == len(given_keys)
-        for member in set(members(its)) & set(existing):
-            listed = keys[given_keys[member]]
-            assert annotations_on(existing[member])[API_KEY] == f"finnhub/{listed['key']}"
-        existing = {
-            member: {"metadata": {"annotations": {API_KEY: f"finnhub/{keys[index]['key']}"}}}
-            for member, index in given_keys.items()
-        }
+        everybody = [with_key("Deployment", member, key) for member, key in had.items()]
+        stay = {member: key for member, key in had.items() if member in members(its)}
+        left = [with_key("Deployment", member, key) for member, key in stay.items()]
+        for existing in (everybody, left):
+            found = key_indices(its, members(its), FeedState(tuple(existing)))
+            now_has = {member: f"finnhub/{keys[index]['key']}" for member, index in found.items()}
+            assert len(set(now_has.values())) == len(now_has)
+            assert stay.items() <= now_has.items()
+            if existing is everybody:
+                assert not {*now_has.values()} & {key for member, key in had.items() if member not in stay}
+        assert sorted(now_has, key=str) == sorted(members(its), key=str)
+        had = now_has
 
 
-def test_a_member_without_a_free_key_waits_for_a_leaving_one() -> None:
-    """A leaving pod has its key until it has handed over; the newcomer is made then."""
+@pytest.mark.parametrize("kind", ["Deployment", "Pod"])
+@pytest.mark.parametrize("more", [{}, {"deletionTimestamp": "2026-11-25T12:00:00Z"}])
+def test_a_key_is_not_free_while_a_pod_may_have_it(kind: str, more: dict[str, str]) -> None:
+    """Not that of one that ends, or whose node is lost; but its own, and that of one that has ended, are."""
+    one_key = feed(source={"finnhub": {"apiKeys": [{"name": "f", "key": "a"}]}}, symbols=SYMBOLS)
+    holder = with_key(kind, Member(1, 0), "f/a", phase="Running")
+    holder["metadata"] |= more
+    assert key_indices(one_key, [Member(0, 0)], FeedState((holder,))) == {}
+    assert key_indices(one_key, [Member(1, 0)], FeedState((holder,))) == {Member(1, 0): 0}
+    ended = with_key("Pod", Member(1, 0), "f/a", phase="Failed")
+    assert key_indices(one_key, [Member(0, 0)], FeedState((ended,))) == {Member(0, 0): 0}
+
+
+def test_a_member_without_a_free_key_waits_for_a_leaving_pod() -> None:
+    """A leaving pod has its key until it has handed over and ended; the newcomer is made then."""
     source = {"finnhub": {"apiKeys": [{"name": "f", "key": "a"}, {"name": "f", "key": "b"}]}}
     before = feed(source=source, symbols=SYMBOLS, shards=2)
-    state = running(before)
-    pods = [pod_of(child) for child in run(before, prepared(before)).apply if "ingest-" in child["metadata"]["name"]]
-    state = FeedState((*state.objects, *pods), {"demo-ingest-1-0-pod": PodReading(1, {"owns_nothing": False})})
+    made = [child for child in run(before, prepared(before)).apply if "ingest-" in child["metadata"]["name"]]
+    pods = [pod_of(child) for child in made if child["kind"] == "Deployment"]
+    assert [annotations_on(pod)[API_KEY] for pod in pods] == ["f/a", "f/b"]
+    objects = (*running(before).objects, *pods)
     after = feed(source=source, symbols=SYMBOLS, shards=1, redundancy=2)
-    found = run(after, state)
+    found = run(after, FeedState(objects, {"demo-ingest-1-0-pod": PodReading(1, {"owns_nothing": False})}))
     assert found.waiting == (Member(0, 1),)
     assert "demo-ingest-1-0" in names(found, "Deployment")
-    gone = FeedState(state.objects, {"demo-ingest-1-0-pod": PodReading(1, {"owns_nothing": True})})
-    found = run(after, gone)
-    assert found.waiting == ()
+    owns_nothing = {"demo-ingest-1-0-pod": PodReading(1, {"owns_nothing": True})}
+    found = run(after, FeedState(objects, owns_nothing))
+    assert found.waiting == (Member(0, 1),)
     assert "demo-ingest-1-0" not in names(found, "Deployment")
+    pods[1]["metadata"]["deletionTimestamp"] = "2026-11-25T12:00:00Z"
+    without = tuple(obj for obj in objects if obj["metadata"]["name"] != "demo-ingest-1-0")
+    assert run(after, FeedState(without)).waiting == (Member(0, 1),)
+    found = run(after, FeedState(tuple(obj for obj in without if obj is not pods[1])))
+    assert found.waiting == ()
     assert "demo-ingest-0-1" in names(found, "Deployment")
 
 
