@@ -1,8 +1,9 @@
 """Makes a feed's children what they are wanted to be: applies what differs, repairs drift, deletes what has to go.
 
 Server-side apply with the full intent each time. A child is left alone while its intent is the one applied last and the
-watch shows it unchanged since; anything else, a missing one included, is applied again. What was applied is remembered
-for one leadership only, so a new leader applies everything once.
+watch shows it unchanged since; anything else, a missing one included, is applied again. Kinds that no watch shows are
+applied again with each resync. What was applied is remembered for one leadership only, so a new leader applies
+everything once.
 """
 
 from __future__ import annotations
@@ -33,13 +34,15 @@ _UNANSWERED_MAX = 2
 class Applied:
     """What was applied last: a hash of the intent, and fingerprint and version of the object as it was stored then.
 
-    `stored` is the object itself, kept until the watch has caught up.
+    `stored` is the object itself, kept until the watch has caught up; `due`: it is to be applied again, though nothing
+    shows that it changed. An empty version means that it could not be applied.
     """
 
     intent: str
     fingerprint: str
     version: str
     stored: Observed | None = None
+    due: bool = False
 
 
 def must_apply(intent: str, applied: Applied | None, seen: Observed | None, watched: bool) -> bool:
@@ -50,7 +53,7 @@ def must_apply(intent: str, applied: Applied | None, seen: Observed | None, watc
     if applied is None or applied.intent != intent:
         return True
     if not watched:
-        return False
+        return applied.due
     if seen is None:
         return True
     return seen.fingerprint != applied.fingerprint and not _older(seen.version, applied.version)
@@ -132,6 +135,8 @@ class ChildWriter:
                     await self._apply(key, which, child, intent)
                 except ClusterError as error:
                     failed[which] = error
+                    if which[0] not in _WATCHED:
+                        remembered[which] = Applied(intent, "", "")  # not again before the next resync
                     if _unanswered(failed):
                         return failed
         for gone in superfluous(feed_uid, {(c["kind"], c["metadata"]["name"]) for c in wanted} | keep, seen):
@@ -156,7 +161,7 @@ class ChildWriter:
         except Refused as error:
             stored = await self._overwrite(child, error)
         version = str(stored["metadata"].get("resourceVersion", ""))
-        if before is not None and before.intent == intent and before.version != version:
+        if before is not None and before.intent == intent and before.version not in ("", version):
             metrics.DRIFT.labels(which[0]).inc()
             log.info("repaired", extra=facts(feed="/".join(key), kind=which[0], name=which[1]))
         elif before is None or before.intent != intent:
@@ -208,6 +213,11 @@ class ChildWriter:
     def forget(self, key: Key) -> None:
         """The feed is gone, or everything of it is to be applied again."""
         self._applied.pop(key, None)
+
+    def recheck_unwatched(self, key: Key) -> None:
+        """Have the next reconcile apply once more what no watch shows: somebody may have changed or deleted it."""
+        for (kind, _), applied in self._applied.get(key, {}).items():
+            applied.due = kind not in _WATCHED
 
     def missing(self, key: Key, existing: frozenset[ChildKey]) -> bool:
         """Whether something that was applied is not among what a fresh list shows; forgets it if so."""

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from marketfeed_operator import children, metrics, plan, spec, status
-from marketfeed_operator.child_writer import ChildWriter, Key
+from marketfeed_operator.child_writer import ChildKey, ChildWriter, Key
 from marketfeed_operator.children_parts import PodDefaults
 from marketfeed_operator.cluster import Cluster
 from marketfeed_operator.cluster_errors import ClusterError
@@ -166,6 +166,8 @@ class Reconciler:
         failed = await self._children.converge(key, feed.uid, desired.apply, desired.keep, seen.children)
         if (CONFIG_MAP.name, plan.plan_name(planned_for)) not in failed:
             await self._announce(key, feed, seen, planned)
+        monitors = {which: failed.pop(which) for which in list(failed) if which[0] == POD_MONITOR.name}
+        await self._warn(feed, "PodMonitorNotMade", "metrics may not be collected", monitors)
         if not failed:
             return decided
         first = next(iter(failed.values()))
@@ -180,12 +182,16 @@ class Reconciler:
             metrics.SYMBOLS_MOVED.inc(planned.moves)
         ingest = [child for child in seen.children if child.kind == POD.name and _component(child) == "ingest"]
         failed = await self._children.announce_plan(ingest, planned.plan.revision)
-        if not failed:
-            return
-        first = next(iter(failed.values()))
-        log.info("plan not announced", extra=facts(feed="/".join(key), number=len(failed), error=str(first)))
-        note = f"the plan reaches its pods up to two minutes late: {first.message}"
-        await self._recorder.say(feed.body, FeedEvent("Warning", "PlanNotAnnounced", note, "Plan"))
+        await self._warn(feed, "PlanNotAnnounced", "the plan reaches its pods up to two minutes late", failed)
+
+    async def _warn(
+        self, feed: Observed, reason: str, consequence: str, failed: Mapping[ChildKey, ClusterError]
+    ) -> None:
+        """Say that something did not succeed without which the feed works all the same."""
+        if failed:
+            first = next(iter(failed.values()))
+            log.info(consequence, extra=facts(feed=f"{feed.namespace}/{feed.name}", error=str(first)))
+            await self._recorder.say(feed.body, FeedEvent("Warning", reason, f"{consequence}: {first.message}"))
 
     async def _report(self, key: Key, feed: Observed, state: FeedState, decided: Decided, now: datetime) -> Outcome:
         """Write the status and say what happens next: a look later, a try again, or nothing until something changes."""

@@ -69,6 +69,7 @@ class Resync:
                 for key, children in by_feed(kind.name, listed).items():
                     existing[key] |= children
         for key in feeds:
+            self._children.recheck_unwatched(key)
             lost = self._children.missing(key, frozenset(existing[key]))
             if lost:
                 log.warning("a child vanished unseen", extra=facts(feed="/".join(key)))

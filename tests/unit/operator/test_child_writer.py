@@ -60,6 +60,23 @@ def test_a_kind_that_is_not_watched_is_applied_when_its_intent_changes() -> None
     assert must_apply("other", APPLIED, None, watched=False)
 
 
+@pytest.mark.parametrize("status", [None, 403])
+async def test_a_kind_that_is_not_watched_is_applied_again_with_each_resync(status: int | None) -> None:
+    """A PodMonitor that somebody changed or deleted is mended then, and one that was refused is tried again then."""
+    cluster: Any = Stored(**({"x": of_status("PATCH", status, "no")} if status else {}))
+    writer, key = ChildWriter(cluster), ("n", "x")
+    wanted = [child("PodMonitor", "x"), child("Service", "x-mds")]
+    for expected in (2, 0, 0):
+        cluster.tried.clear()
+        await writer.converge(key, "feed", wanted, frozenset(), writer.view(key, ()))
+        assert len(cluster.tried) == expected
+    for _ in range(2):
+        writer.recheck_unwatched(key)
+        await writer.converge(key, "feed", wanted, frozenset(), writer.view(key, ()))
+        await writer.converge(key, "feed", wanted, frozenset(), writer.view(key, ()))
+    assert cluster.tried == ["x", "x"]
+
+
 def test_only_this_feeds_own_children_go_and_deployments_first() -> None:
     """A stranger's object with our labels, an earlier feed's child, one that is going and pods all stay."""
     children = [

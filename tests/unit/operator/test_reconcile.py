@@ -118,3 +118,12 @@ async def test_a_webhook_that_is_down_is_told_in_the_status_and_the_rest_is_writ
     assert {"ConfigMap", "Service", "NetworkPolicy"} <= set(server.applied)
     assert server.condition("Ready") == ("False", Reason.UNAVAILABLE)
     assert server.condition("Stalled")[0] == "False"
+
+
+async def test_a_pod_monitor_that_is_refused_is_a_warning_and_no_more() -> None:
+    """The feed starts as it would without: only an event tells of the missing right."""
+    server = Server(PodMonitor=of_status("PATCH", 403, "podmonitors is forbidden"))
+    outcome = await reconciler(server).reconcile(("n", "x"))
+    assert not outcome.failed
+    assert server.condition("Ready") == ("False", Reason.PREPARING)
+    assert ("Warning", "PodMonitorNotMade") in server.events

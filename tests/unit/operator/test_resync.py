@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from marketfeed_operator.resync import by_feed
+from typing import Any
+
+from marketfeed_operator.child_writer import ChildWriter, Key
+from marketfeed_operator.kinds import Kind
+from marketfeed_operator.resync import Resync, by_feed
 
 
 def test_listed_children_are_sorted_by_their_feed() -> None:
@@ -24,3 +28,33 @@ def test_listed_children_are_sorted_by_their_feed() -> None:
         ("n", "x"): {("Deployment", "x-mds")},
         ("m", "x"): {("Deployment", "x-mds")},
     }
+
+
+class Server:
+    """The API server: takes everything, lists nothing."""
+
+    def __init__(self) -> None:
+        self.applied = 0
+
+    async def apply(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        self.applied += 1
+        return {**wanted, "metadata": {**wanted["metadata"], "uid": "u", "resourceVersion": "1"}}
+
+    async def list_metadata(self, kind: Kind, namespace: str | None, selector: str) -> list[dict[str, Any]]:
+        return []
+
+
+async def test_a_look_has_what_no_watch_shows_applied_again() -> None:
+    """The feed is asked for, and its PodMonitor is among what the reconcile then writes, once."""
+    server: Any = Server()
+    writer, key = ChildWriter(server), ("n", "x")
+    asked: list[Key] = []
+    monitor = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor", "metadata": {"name": "x"}}
+    await writer.converge(key, "feed", [monitor], frozenset(), ())
+    await writer.converge(key, "feed", [monitor], frozenset(), ())
+    assert server.applied == 1
+    await Resync(server, writer, (), 120.0, lambda key, after_s: asked.append(key)).look([key])
+    assert asked == [key]
+    await writer.converge(key, "feed", [monitor], frozenset(), ())
+    await writer.converge(key, "feed", [monitor], frozenset(), ())
+    assert server.applied == 2
