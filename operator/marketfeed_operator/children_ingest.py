@@ -114,7 +114,10 @@ def _may_go(feed: MarketFeed, state: FeedState, planned: Planned, member: Member
     reading = state.member_reading(member)
     if reading is None:
         return not planned.changed and emptied(planned.plan, member) and plan_age_s(feed, state, now) > LEAVE_AFTER_S
-    return bool(reading.body.get("owns_nothing") is True)
+    revision = reading.part("symbols").get("plan_revision")
+    # What it said of an older plan says nothing of this one, which may have given its shard something again.
+    of_this_plan = not planned.changed and isinstance(revision, int) and revision >= planned.plan.revision
+    return of_this_plan and reading.body.get("owns_nothing") is True
 
 
 def key_indices(feed: MarketFeed, wanted: list[Member], state: FeedState) -> dict[Member, int]:

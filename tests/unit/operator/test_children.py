@@ -42,6 +42,9 @@ SERVICES: dict[str, type[Settings]] = {
 SYMBOLS = [f"S{number}" for number in range(20)]
 
 
+OWNS_NOTHING = {"owns_nothing": True, "phase": "left", "symbols": {"plan_revision": 2}}
+
+
 def planned_for(its: MarketFeed, state: FeedState | None = None) -> Planned:
     return next_plan(its, symbols_of(its), state or FeedState(), NOW)
 
@@ -272,8 +275,8 @@ def test_a_member_without_a_free_key_waits_for_a_leaving_pod() -> None:
     found = run(after, FeedState(objects, {"demo-ingest-1-0-pod": PodReading(1, {"owns_nothing": False})}))
     assert found.waiting == (Member(0, 1),)
     assert "demo-ingest-1-0" in names(found, "Deployment")
-    owns_nothing = {"demo-ingest-1-0-pod": PodReading(1, {"owns_nothing": True})}
-    found = run(after, FeedState(objects, owns_nothing))
+    objects = in_force(after, FeedState(objects)).objects
+    found = run(after, FeedState(objects, {"demo-ingest-1-0-pod": PodReading(1, OWNS_NOTHING)}))
     assert found.waiting == (Member(0, 1),)
     assert "demo-ingest-1-0" not in names(found, "Deployment")
     pods[1]["metadata"]["deletionTimestamp"] = "2026-11-25T12:00:00Z"
@@ -282,6 +285,12 @@ def test_a_member_without_a_free_key_waits_for_a_leaving_pod() -> None:
     found = run(after, FeedState(tuple(obj for obj in without if obj is not pods[1])))
     assert found.waiting == ()
     assert "demo-ingest-0-1" in names(found, "Deployment")
+
+
+def in_force(its: MarketFeed, state: FeedState) -> FeedState:
+    """The same with the plan that is made from it."""
+    objects = [obj for obj in state.objects if obj["kind"] != "ConfigMap"]
+    return FeedState((*objects, as_observed(plan_config_map(its, planned_for(its, state)))), state.readings)
 
 
 def leaving_state(reading: dict[str, Any] | None, phase: str = "Running") -> tuple[MarketFeed, FeedState]:
@@ -298,7 +307,9 @@ def leaving_state(reading: dict[str, Any] | None, phase: str = "Running") -> tup
     ("reading", "phase", "stays"),
     [
         ({"owns_nothing": False, "phase": "live"}, "Running", True),
-        ({"owns_nothing": True, "phase": "left"}, "Running", False),
+        (OWNS_NOTHING, "Running", False),
+        ({**OWNS_NOTHING, "symbols": {"plan_revision": 1}}, "Running", True),
+        ({"owns_nothing": True}, "Running", True),
         ({"phase": "live"}, "Running", True),
         (None, "Running", True),
         (None, "Pending", False),
@@ -306,17 +317,19 @@ def leaving_state(reading: dict[str, Any] | None, phase: str = "Running") -> tup
     ],
 )
 def test_a_shard_leaves_when_it_owns_nothing(reading: dict[str, Any] | None, phase: str, stays: bool) -> None:
-    """Its pod's word counts; one that does not run owns nothing that it could hand over."""
-    its, state = leaving_state(reading, phase)
+    """Its pod's word of the plan in force counts; one that does not run owns nothing that it could hand over."""
+    its, before = leaving_state(reading, phase)
+    state = in_force(its, before)
     assert leaving(its, state, planned_for(its, state), NOW) == ([Member(1, 0)] if stays else [])
+    changing = planned_for(its, before)
+    assert changing.changed
+    assert leaving(its, before, changing, NOW) == ([Member(1, 0)] if stays or phase == "Running" else [])
 
 
 def test_a_silent_leaving_shard_is_not_waited_for_for_ever() -> None:
     """Ten minutes after the plan took everything from it, it goes without having answered."""
     its, state = leaving_state(None)
-    planned = planned_for(its, state)
-    objects = [obj for obj in state.objects if obj["kind"] != "ConfigMap"]
-    adopted = FeedState((*objects, as_observed(plan_config_map(its, planned))))
+    adopted = in_force(its, state)
     again = next_plan(its, symbols_of(its), adopted, LATER)
     assert not again.changed
     assert leaving(its, adopted, again, NOW + timedelta(minutes=9)) == [Member(1, 0)]
@@ -373,8 +386,8 @@ def test_a_broken_rollout_can_be_corrected(status: dict[str, Any] | None) -> Non
 NO_KAFKA = {"waiting_for": {"kafka": "nothing acknowledged for 9 s, kafka:9092"}}
 
 
-def unready(deployment: dict[str, Any]) -> dict[str, Any]:
-    return {**deployment, "status": {**deployment["status"], "readyReplicas": 0}}
+def unready(deployment: dict[str, Any], ready: int = 0) -> dict[str, Any]:
+    return {**deployment, "status": {**deployment["status"], "readyReplicas": ready}}
 
 
 def replaced(its: MarketFeed, objects: dict[str, Any], readings: dict[str, PodReading]) -> set[str]:
@@ -413,12 +426,8 @@ def test_members_that_are_not_ready_are_replaced_one_at_a_time() -> None:
     newer = feed(shards=3, image="newer:1")
     for body in ({"waiting_for": {"feed": "refused"}, "spool": {"bytes": 0}}, NO_KAFKA):
         objects, readings = without_kafka([body] * 3)
-        objects["demo-ingest-0-0"] = ready_again(objects["demo-ingest-0-0"])
+        objects["demo-ingest-0-0"] = unready(objects["demo-ingest-0-0"], 1)
         assert replaced(newer, objects, readings) == {"demo-ingest-1-0"}
-
-
-def ready_again(deployment: dict[str, Any]) -> dict[str, Any]:
-    return {**deployment, "status": {**deployment["status"], "readyReplicas": 1}}
 
 
 def test_members_do_not_wait_for_a_kafka_that_is_specified_no_more() -> None:
