@@ -15,10 +15,10 @@ from typing import Any
 
 from marketfeed_operator import metrics
 from marketfeed_operator.cluster import Cluster
-from marketfeed_operator.cluster_errors import ClusterError, Refused
+from marketfeed_operator.cluster_errors import ClusterError, Conflict, Refused
 from marketfeed_operator.kinds import BY_NAME, CHILD_KINDS, POD, Kind
 from marketfeed_operator.logs import facts
-from marketfeed_operator.observed_objects import Observed, fingerprint, intent_hash, observe
+from marketfeed_operator.observed_objects import Observed, belongs_to, fingerprint, intent_hash, observe
 
 log = logging.getLogger("operator.children")
 
@@ -132,6 +132,8 @@ class ChildWriter:
             intent = intent_hash(child)
             if must_apply(intent, remembered.get(which), by_key.get(which), which[0] in _WATCHED):
                 try:
+                    if which not in by_key:
+                        await self._refuse_foreign(key, which)
                     await self._apply(key, which, child, intent)
                 except ClusterError as error:
                     failed[which] = error
@@ -147,6 +149,23 @@ class ChildWriter:
                 if _unanswered(failed):
                     return failed
         return failed
+
+    async def _refuse_foreign(self, key: Key, which: ChildKey) -> None:
+        """Raise Conflict if an object of this name is somebody else's.
+
+        Applying would take it over, and it would be deleted with the feed. The watch does not show such an object, for
+        it has not our label. PodMonitors may not be read, so they are taken as ours.
+        """
+        applied = self._applied[key].get(which)
+        just_written = applied is not None and applied.stored is not None
+        if just_written or which[0] not in _WATCHED:
+            return
+        kind, (namespace, feed) = BY_NAME[which[0]], key
+        found = await self._cluster.find_metadata(kind, namespace, which[1])
+        if found is not None and not belongs_to(found["metadata"], feed):
+            advice = "delete it, or give the feed another name"
+            message = f"{kind.name} {namespace}/{which[1]} exists and is not this feed's: {advice}"
+            raise Conflict(f"GET {kind.path(namespace, which[1])}", 409, message)
 
     async def _delete(self, key: Key, child: Observed) -> None:
         deleted = await self._cluster.delete(BY_NAME[child.kind], child.namespace, child.name, child.uid)

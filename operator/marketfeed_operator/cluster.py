@@ -102,6 +102,12 @@ class Cluster:
             if not following:
                 return found
 
+    async def find_metadata(self, kind: Kind, namespace: str, name: str) -> Object | None:
+        """Metadata of one object, None if there is none. A list of one: it needs the right to list, not to get."""
+        query = [("fieldSelector", f"metadata.name={name}")]
+        answer = await self._request("get", kind.path(namespace), query=query, accept=_METADATA_LIST)
+        return next(iter(answer.get("items") or ()), None)
+
     async def apply(self, wanted: Mapping[str, Any], manager: str = FIELD_MANAGER, status: bool = False) -> Object:
         """Server-side apply, with force: `wanted` is the manager's whole intent. Returns the object as stored."""
         metadata = wanted["metadata"]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from marketfeed_operator.kinds import FEED_LABEL, Kind
+from marketfeed_operator.kinds import FEED_LABEL, MANAGED_BY, MARKETFEED, Kind
 
 Object = Mapping[str, Any]
 
@@ -69,6 +69,19 @@ def feed_of(metadata: Object) -> str:
         return str(label)
     owners = metadata.get("ownerReferences") or ()
     return next((str(owner["name"]) for owner in owners if owner.get("kind") == "MarketFeed"), "")
+
+
+def belongs_to(metadata: Object, feed: str) -> bool:
+    """Whether an object is the feed's: owned by it, or made for it by the operator and orphaned since.
+
+    An earlier feed of the same name counts: its children go to the next one.
+    """
+    labels = metadata.get("labels") or {}
+    name, _, operator = MANAGED_BY.partition("=")
+    if labels.get(name) == operator and labels.get(FEED_LABEL) == feed:
+        return True
+    owners = metadata.get("ownerReferences") or ()
+    return any(owner.get("kind") == MARKETFEED.name and owner.get("name") == feed for owner in owners)
 
 
 def fingerprint(raw: Object) -> str:

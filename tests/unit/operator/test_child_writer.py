@@ -99,11 +99,15 @@ class Stored:
         self.applied: list[str] = []
         self.tried: list[str] = []
         self.errors = errors
+        self.there: dict[str, dict[str, Any]] = {}
 
     def _answer(self, name: str) -> None:
         self.tried.append(name)
         if error := self.errors.get(name):
             raise error
+
+    async def find_metadata(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
+        return self.there.get(name)
 
     async def merge(self, kind: Kind, namespace: str, name: str, change: dict[str, Any]) -> None:
         self._answer(name)
@@ -184,3 +188,35 @@ async def test_a_pod_that_cannot_be_told_of_the_plan_stops_no_other() -> None:
     failed = await ChildWriter(cluster).announce_plan(pods, 7)
     assert cluster.tried == ["a", "b", "c"]
     assert list(failed) == [("Pod", "a")]
+
+
+OURS = {"app.kubernetes.io/managed-by": "marketfeed-operator", "marketfeed.dev/feed": "x"}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "ours"),
+    [
+        ({}, False),
+        ({"ownerReferences": [{"kind": "Deployment", "name": "x"}]}, False),
+        ({"ownerReferences": [{"kind": "MarketFeed", "name": "y"}]}, False),
+        ({"labels": {"marketfeed.dev/feed": "x"}}, False),
+        ({"labels": {**OURS, "marketfeed.dev/feed": "y"}}, False),
+        ({"ownerReferences": [{"kind": "MarketFeed", "name": "x", "uid": "earlier"}]}, True),
+        ({"labels": OURS}, True),
+    ],
+    ids=["nobody's", "another kind's", "another feed's", "labelled by a user", "orphan of another", "owned", "orphan"],
+)
+async def test_an_object_of_somebody_else_is_not_taken_over(metadata: dict[str, Any], ours: bool) -> None:
+    """It is named in the refusal and left as it is; once it is out of the way the child is made."""
+    cluster: Any = Stored()
+    cluster.there = {"x-mds": {"metadata": {"name": "x-mds", **metadata}}}
+    writer, key = ChildWriter(cluster), ("n", "x")
+    wanted = [child("Service", "x-mds"), child("ConfigMap", "x-plan")]
+    failed = await writer.converge(key, "feed", wanted, frozenset(), ())
+    assert cluster.applied == (["x-mds", "x-plan"] if ours else ["x-plan"])
+    assert [(error.status, "Service n/x-mds" in error.message) for error in failed.values()] == (
+        [] if ours else [(409, True)]
+    )
+    cluster.there = {}
+    assert await writer.converge(key, "feed", wanted, frozenset(), writer.view(key, ())) == {}
+    assert set(cluster.applied) == {"x-mds", "x-plan"}

@@ -76,6 +76,7 @@ class Server:
 
     def __init__(self, **errors: ClusterError) -> None:
         self.errors = errors
+        self.foreign: set[str] = set()
         self.applied: list[str] = []
         self.status: dict[str, Any] = {}
         self.events: list[tuple[str, str]] = []
@@ -85,6 +86,9 @@ class Server:
 
     async def serves(self, kind: Kind) -> bool:
         return True
+
+    async def find_metadata(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
+        return {"metadata": {"name": name}} if kind.name in self.foreign else None
 
     async def apply(self, wanted: dict[str, Any], manager: str = "", status: bool = False) -> dict[str, Any]:
         if status:
@@ -127,3 +131,16 @@ async def test_a_pod_monitor_that_is_refused_is_a_warning_and_no_more() -> None:
     assert not outcome.failed
     assert server.condition("Ready") == ("False", Reason.PREPARING)
     assert ("Warning", "PodMonitorNotMade") in server.events
+
+
+async def test_an_object_of_somebody_else_stalls_the_feed_and_is_named() -> None:
+    """Ready and Stalled say which object is in the way; it is looked at again with back-off."""
+    server = Server()
+    server.foreign = {"PodDisruptionBudget", "Service"}
+    outcome = await reconciler(server).reconcile(("n", "x"))
+    assert outcome.failed
+    assert "Service" not in server.applied
+    assert server.condition("Ready") == ("False", Reason.REFUSED)
+    assert server.condition("Stalled") == ("True", Reason.REFUSED)
+    (stalled,) = [one for one in server.status["conditions"] if one["type"] == "Stalled"]
+    assert "Service n/x-mds" in stalled["message"]
