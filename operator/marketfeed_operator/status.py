@@ -1,7 +1,8 @@
 """The status of a MarketFeed: conditions that kstatus and `kubectl wait` understand, and what the shards do.
 
-- Ready is what people wait for. Reconciling and Stalled are abnormal when True and never True together: work is in
-  progress, or somebody has to change something. Degraded is True when the feed serves less than was asked for.
+- Ready is what people wait for: that the feed serves, whatever else is wrong. Reconciling and Stalled are abnormal when
+  True and never True together: work is in progress, or somebody has to change something. Degraded is True when the feed
+  serves less than was asked for.
 - A condition's time is that of its last change of status, so that writing it again changes nothing.
 - A paused feed keeps the generation that was acted on last, which tells that a newer one was not.
 """
@@ -199,14 +200,12 @@ def _worst(seen: _Seen, problem: Problem | None) -> Finding | None:
 
 
 def _ready(seen: _Seen, worst: Finding | None) -> _Judgement:
-    if worst is not None and (worst.final or not _serves(seen)):
+    """Whether it serves what it should, whatever is wrong elsewhere: with a standby, or a pod that is to replace one."""
+    lacking = _lacking(seen)
+    if lacking is not None and worst is not None and (worst.final or not _serves(seen)):
         return _Judgement(False, worst.reason, worst.message)
-    if not seen.prepared:
-        return _Judgement(False, Reason.PREPARING, _preparing(seen))
-    if seen.history == "import" and not (seen.job is not None and holds(seen.job, "Complete")):
-        return _Judgement(False, Reason.IMPORTING, "the files are being imported")
-    if not _serves(seen):
-        return _Judgement(False, Reason.STARTING, f"not ready yet: {', '.join(_idle_parts(seen)) or 'all pods'}")
+    if lacking is not None:
+        return lacking
     if seen.history is not None:
         done = seen.job is not None and holds(seen.job, "Complete")
         reason = Reason.FINISHED if done else Reason.REPLAYING
@@ -214,6 +213,21 @@ def _ready(seen: _Seen, worst: Finding | None) -> _Judgement:
     if seen.feed.spec.shards == 0:
         return _Judgement(True, Reason.STOPPED, "spec.shards is 0: nothing is read, what is stored is served")
     return _Judgement(True, Reason.SERVING, "all parts run, every shard is connected")
+
+
+def _lacking(seen: _Seen) -> _Judgement | None:
+    """What keeps a feed from being ready; None for nothing. What ran before goes on while anew is being prepared."""
+    idle = _idle_parts(seen)
+    unread = seen.history == "import" and not (seen.job is not None and holds(seen.job, "Complete"))
+    if not seen.prepared and (idle or (unread and seen.job is None)):
+        return _Judgement(False, Reason.PREPARING, _preparing(seen))
+    if seen.job is not None and holds(seen.job, "Failed"):
+        return _Judgement(False, Reason.HISTORY_FAILED, "the files could not be read")
+    if unread:
+        return _Judgement(False, Reason.IMPORTING, "the files are being imported")
+    if idle:
+        return _Judgement(False, Reason.STARTING, f"not ready yet: {', '.join(idle)}")
+    return None
 
 
 def _serves(seen: _Seen) -> bool:
@@ -248,6 +262,8 @@ def _reconciling(seen: _Seen, ready: _Judgement, worst: Finding | None, *, pause
         return _Judgement(False, worst.reason, "somebody has to act first, see Stalled")
     if not ready.holds:
         return _Judgement(True, ready.reason, ready.message)
+    if not seen.prepared:
+        return _Judgement(True, Reason.PREPARING, worst.message if worst is not None else _preparing(seen))
     if seen.waiting:
         return _Judgement(True, Reason.RESHARDING, f"{seen.waiting} members wait for a key that a leaving one has")
     if seen.resharding or any(not view.serving for view in seen.shards):

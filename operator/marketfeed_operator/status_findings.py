@@ -112,7 +112,7 @@ def _of_waiting_container(pod: str, container: Object, reason: str, message: str
             yield Finding(
                 Reason.CRASH_LOOP,
                 f"pod {pod} ends again and again (exit code {code}): {words}; see its log",
-                final=True,
+                final=False,
             )
 
 

@@ -136,7 +136,7 @@ WAITING: list[tuple[dict[str, Any], str, str, bool]] = [
       "lastState": {"terminated": {"exitCode": 1, "message": "Kafka at k:9092 is not available: no answer"}}},
      "KafkaUnreachable", "Kafka at k:9092", False),
     ({"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 137}}},
-     "CrashLoop", "exit code 137", True),
+     "CrashLoop", "exit code 137", False),
 ]  # fmt: skip
 
 
@@ -150,6 +150,56 @@ def test_what_keeps_a_pod_from_running_is_told(container: dict[str, Any], reason
     assert says in message(status, "Ready")
     assert told(status)["Stalled"][0] == ("True" if final else "False")
     assert told(status)["Reconciling"][0] == ("False" if final else "True")
+
+
+@pytest.mark.parametrize(("container", "reason", "says", "final"), WAITING)
+def test_a_feed_that_serves_is_ready_whatever_else_is_wrong(
+    container: dict[str, Any], reason: str, says: str, final: bool
+) -> None:
+    """A standby or a new pod of mds that does not start takes nothing from what is served, and is told all the same."""
+    obj = feed_object()
+    base = state_of(obj)
+    deployment = base.named("Deployment", "demo-mds")
+    assert deployment is not None
+    surge = pod_of(dict(deployment), ready=False, phase="Pending", containerStatuses=[container])
+    status = status_of(obj, FeedState((*base.objects, surge), base.readings))
+    assert told(status)["Ready"] == ("True", "Serving")
+    assert told(status)["Stalled"] == (("True", reason) if final else ("False", "AsSpecified"))
+    assert told(status)["Degraded"] == ("True", reason)
+    assert says in message(status, "Degraded")
+
+
+def test_a_feed_stays_ready_while_topics_and_tables_are_prepared_anew() -> None:
+    """What ran before goes on; it is being prepared, and what that waits for is said."""
+    obj = feed_object()
+    before = state_of(obj)
+    newer = feed_object(image="newer:1")
+    status = status_of(newer, before)
+    assert told(status)["Ready"] == ("True", "Serving")
+    assert told(status)["Reconciling"] == ("True", "Preparing")
+    job = prepare(parse(newer), DEFAULTS)
+    pod = pod_of(job)
+    waits = {pod["metadata"]["name"]: PodReading(1, {"waiting_for": {"kafka": "Kafka at k:9092 is not available: no"}})}
+    status = status_of(newer, FeedState((*before.objects, as_observed(job), pod), {**before.readings, **waits}))
+    assert told(status)["Ready"] == ("True", "Serving")
+    assert told(status)["Reconciling"] == ("True", "Preparing")
+    assert "Kafka at k:9092" in message(status, "Reconciling")
+    fewer = tuple(its for its in before.objects if its["metadata"]["name"] != "demo-recorder")
+    assert told(status_of(newer, FeedState(fewer, before.readings)))["Ready"] == ("False", "Preparing")
+
+
+@pytest.mark.parametrize("mode", ["import", "replay"])
+def test_files_that_were_read_stay_read_while_prepared_anew(mode: str) -> None:
+    """A finished feed of files stays ready, one that failed does not become so."""
+    source = {"history": {**HISTORY["history"], "mode": mode}}
+    obj, newer = feed_object(source=source), feed_object(source=source, image="newer:1")
+    job = history(parse(obj), DEFAULTS)
+    base = state_of(obj)
+    over = FeedState((*base.objects, done(job)), base.readings)
+    assert told(status_of(newer, over))["Ready"] == ("True", "Finished")
+    assert told(status_of(newer, over))["Reconciling"] == ("True", "Preparing")
+    failed = FeedState((*base.objects, done(job, "Failed")), base.readings)
+    assert told(status_of(obj, failed))["Ready"] == ("False", "HistoryFailed")
 
 
 def test_quota_and_refused_pods_are_told() -> None:
