@@ -200,7 +200,7 @@ def _worst(seen: _Seen, problem: Problem | None) -> Finding | None:
 
 
 def _ready(seen: _Seen, worst: Finding | None) -> _Judgement:
-    """Whether it serves what it should, whatever is wrong elsewhere: with a standby, or a pod that is to replace one."""
+    """Whether it serves what it should, whatever is wrong elsewhere: with a standby, or with a pod that is new."""
     lacking = _lacking(seen)
     if lacking is not None and worst is not None and (worst.final or not _serves(seen)):
         return _Judgement(False, worst.reason, worst.message)
