@@ -15,7 +15,7 @@ _BY_TYPE = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["typ
 _BY_MEMBER = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["shard", "member"]}
 
 CONDITIONS = {
-    "Ready": "True while the feed serves: every part runs and the shards are connected, though others may still start.",
+    "Ready": "True while the feed serves: every part runs and the shards are connected.",
     "Reconciling": "True while the operator works towards the specification; False when it is reached or out of reach.",
     "Stalled": "True when waiting alone cannot help: somebody has to change something. The message says what.",
     "Degraded": "True when the feed serves, but less than was asked for.",
