@@ -75,7 +75,9 @@ class History:
     def at_rest(self) -> bool:
         """Everybody publishes what the plan says, and nothing is on its way."""
         served = all(shards == [self.world.plan[symbol]] for symbol, shards in self.world.owners().items())
-        return served and all(p.claimant.settled and p.revision == self.world.revision for p in self.world.processes)
+        awake = all(p.still_until_s < self.world.clock.now_s and not p.pipeline._owed for p in self.world.processes)
+        settled = all(p.claimant.settled and p.revision == self.world.revision for p in self.world.processes)
+        return served and awake and settled
 
     def missing_members(self, shard: str) -> list[int]:
         running = {p.member for p in self.world.processes if p.shard == shard}

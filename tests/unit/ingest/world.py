@@ -339,6 +339,7 @@ class Process:
         for _ in range(20):
             self.loop.turn()
         self.loop.close()
+        self.buffer.clear()  # its files are open
         self.spool.close()
 
 
