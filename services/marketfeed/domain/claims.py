@@ -174,8 +174,10 @@ class Claimant:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing of ours is in preparation or contested."""
-        return not self._challenges and all(holding.live for holding in self._holdings.values())
+        """Whether nothing of ours is being claimed, in preparation or contested: for that is what was kept."""
+        return (
+            self._claiming is None and not self._challenges and all(holding.live for holding in self._holdings.values())
+        )
 
     def last_live(self, symbols: Iterable[str]) -> dict[str, int] | None:
         """The newest live epoch of those of these symbols that ever had one, ours included; None: not all is known."""

@@ -174,7 +174,13 @@ def test_a_candidate_that_dies_silences_nobody(world: World) -> None:
     world.run(3)
     world.append(Preparing(challenger, "1/2", "b"))
     assert world.run(4.5) == []
-    done = world.run(2)
+    assert not a.settled
+    world.now += 0.6
+    [claim] = [action for action in a.due(world.now) if isinstance(action, SendClaim)]
+    assert not a.settled  # what was kept meanwhile is still needed
+    world.append(claim.claim)
+    done = [("a", claim), *world.run(2)]
+    assert a.settled
     assert [type(action) for _, action in done] == [SendClaim, TakeOver]
     assert isinstance(done[1][1], TakeOver)
     assert (done[1][1].symbols, done[1][1].reconcile, done[1][1].predecessors) == (("Y",), True, ())
