@@ -35,7 +35,7 @@ def there(plane: ControlPlane) -> Iterator[Callable[[Object], None]]:
 
     yield put
     for one in made:
-        plane.kubectl("delete", "--wait=false", "-f", "-", input=json.dumps(one))
+        plane.kubectl("delete", "--ignore-not-found", "--wait=false", "-f", "-", input=json.dumps(one))
 
 
 @pytest.mark.parametrize("chart", ["redis", "postgres"])
