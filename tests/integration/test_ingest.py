@@ -118,16 +118,14 @@ async def test_kafka_away_fills_the_spool_which_is_drained_in_order(bench: Bench
         assert rebuilt.gaps == []
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="issue 4: about one run in three lacks trades outside of the gap that the restart marks, seen on 2026-11-25",
-)
 async def test_a_spool_outlives_a_kill_and_a_bound_is_confessed(bench: Bench, feed: str, tmp_path: Path) -> None:
     """Killed while Kafka is away, the next start publishes the spool; beyond memory and spool trades go, marked."""
     async with own_broker(tmp_path / "broker") as (kafka, pid):
         generator = await bench.generator(rate=20_000)
         ingest = await bench.ingest(generator, kafka, feed, memory_mb=0.2)
-        await ingest.until(lambda status: status["phase"] == "live" and status["trades"]["published"] > 20_000)
+        # The take-over alone publishes some 20,000; with twice more its signs of life are in the log, by which a
+        # successor knows that there was an owner.
+        await ingest.until(lambda status: status["phase"] == "live" and status["trades"]["published"] > 60_000)
         os.kill(pid, signal.SIGSTOP)
         await ingest.until(lambda status: status["spool"]["records"] > 200)
         await ingest.kill()

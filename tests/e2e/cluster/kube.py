@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -176,11 +175,3 @@ def is_true(resource: Object | None, kind: str) -> bool:
     found = condition(resource, kind)
     generation = (resource or {}).get("metadata", {}).get("generation")
     return found.get("status") == "True" and found.get("observedGeneration", generation) == generation
-
-
-def free_port() -> int:
-    """A port of this machine that nobody uses at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
