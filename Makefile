@@ -74,6 +74,8 @@ bench: setup  ## figures of the hot paths, one line each
 proto: setup  ## generate the code of protos/ (leaves no diff)
 	$(BIN)/python -m grpc_tools.protoc -Imarketfeed/wire/v1=protos/marketfeed/v1 --python_out=services --pyi_out=services \
 		$(patsubst protos/marketfeed/v1/%,marketfeed/wire/v1/%,$(wildcard protos/marketfeed/v1/*.proto))
+	$(BIN)/python -m grpc_tools.protoc -Imarketfeed/wire/v1=protos/marketfeed/v1 --grpc_python_out=services \
+		marketfeed/wire/v1/market_data.proto marketfeed/wire/v1/orders.proto
 
 crd: setup  ## generate the CRD and docs/marketfeed-crd.md from the operator's model (leaves no diff)
 	$(BIN)/python -m marketfeed_operator.crd_files
