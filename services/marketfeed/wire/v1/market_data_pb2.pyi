@@ -194,7 +194,7 @@ class Drain(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., reconnect_after_ms: _Optional[int] = ..., position: _Optional[str] = ...) -> None: ...
 
 class Tape(_message.Message):
-    __slots__ = ("symbols", "symbol_index", "event_ts", "price", "size", "partition", "offset", "index", "condition_index", "condition_sets", "stamps", "position", "logged_ts")
+    __slots__ = ("symbols", "symbol_index", "event_ts", "price", "size", "partition", "offset", "index", "condition_index", "condition_sets", "stamps", "position", "oldest_logged_ts")
     SYMBOLS_FIELD_NUMBER: _ClassVar[int]
     SYMBOL_INDEX_FIELD_NUMBER: _ClassVar[int]
     EVENT_TS_FIELD_NUMBER: _ClassVar[int]
@@ -207,7 +207,7 @@ class Tape(_message.Message):
     CONDITION_SETS_FIELD_NUMBER: _ClassVar[int]
     STAMPS_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
-    LOGGED_TS_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_LOGGED_TS_FIELD_NUMBER: _ClassVar[int]
     symbols: _containers.RepeatedScalarFieldContainer[str]
     symbol_index: _containers.RepeatedScalarFieldContainer[int]
     event_ts: _containers.RepeatedScalarFieldContainer[int]
@@ -220,8 +220,8 @@ class Tape(_message.Message):
     condition_sets: _containers.RepeatedScalarFieldContainer[str]
     stamps: Stamps
     position: str
-    logged_ts: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, symbols: _Optional[_Iterable[str]] = ..., symbol_index: _Optional[_Iterable[int]] = ..., event_ts: _Optional[_Iterable[int]] = ..., price: _Optional[_Iterable[float]] = ..., size: _Optional[_Iterable[float]] = ..., partition: _Optional[int] = ..., offset: _Optional[_Iterable[int]] = ..., index: _Optional[_Iterable[int]] = ..., condition_index: _Optional[_Iterable[int]] = ..., condition_sets: _Optional[_Iterable[str]] = ..., stamps: _Optional[_Union[Stamps, _Mapping]] = ..., position: _Optional[str] = ..., logged_ts: _Optional[_Iterable[int]] = ...) -> None: ...
+    oldest_logged_ts: int
+    def __init__(self, symbols: _Optional[_Iterable[str]] = ..., symbol_index: _Optional[_Iterable[int]] = ..., event_ts: _Optional[_Iterable[int]] = ..., price: _Optional[_Iterable[float]] = ..., size: _Optional[_Iterable[float]] = ..., partition: _Optional[int] = ..., offset: _Optional[_Iterable[int]] = ..., index: _Optional[_Iterable[int]] = ..., condition_index: _Optional[_Iterable[int]] = ..., condition_sets: _Optional[_Iterable[str]] = ..., stamps: _Optional[_Union[Stamps, _Mapping]] = ..., position: _Optional[str] = ..., oldest_logged_ts: _Optional[int] = ...) -> None: ...
 
 class Bars(_message.Message):
     __slots__ = ("symbol", "interval", "start", "open", "high", "low", "close", "volume", "vwap", "trades", "state", "revision", "incomplete", "filled")
