@@ -8,8 +8,11 @@ MarketfeedError
 ├── LogTrimmed            the position asked for is no longer in the log
 ├── MalformedRecord       bytes of the log that cannot be read
 ├── Interrupted           whoever started it ended it before it was done
-└── ClientError           a client's message is wrong; carries the code that is sent back
+├── ClientError           a client's message is wrong; carries the code that is sent back
+└── CallRefused           a call of gRPC cannot be obeyed; carries its status and the reason that programs read
 """
+
+import enum
 
 
 class MarketfeedError(Exception):
@@ -91,3 +94,34 @@ class ClientError(MarketfeedError):
         self.code = code
         self.message = message
         self.fatal = fatal
+
+
+class CallStatus(enum.Enum):
+    """The statuses with which our calls are refused; names and meaning are gRPC's (grpc.io, status codes)."""
+
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    NOT_FOUND = "NOT_FOUND"
+    ALREADY_EXISTS = "ALREADY_EXISTS"
+    FAILED_PRECONDITION = "FAILED_PRECONDITION"
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    ABORTED = "ABORTED"
+    UNAVAILABLE = "UNAVAILABLE"
+
+
+class CallRefused(MarketfeedError):
+    """A call cannot be obeyed.
+
+    status   what kind of refusal it is
+    reason   part of the public API, UPPER_SNAKE_CASE: ErrorInfo.reason of the status' details
+    message  one sentence that says what to do
+    facts    what a program may want to know, as texts: ErrorInfo.metadata
+    """
+
+    def __init__(self, status: CallStatus, reason: str, message: str, **facts: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.facts = facts

@@ -439,6 +439,7 @@ def _join(counted: list[_Counted]) -> TapeTrades:
         condition_index,
         max(share.body.received_ts for share in counted),
         max(share.record.append_ts for share in counted),
+        min(share.record.append_ts for share in counted),
     )
 
 

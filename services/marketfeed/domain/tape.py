@@ -6,9 +6,14 @@ reading process' `SymbolTable`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
 
 from marketfeed.domain.trades import Conditions, Float64Array, Int64Array, UInt32Array
+
+_COLUMNS = ("symbol_id", "event_ts", "price", "size", "offset", "index", "condition_index")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,6 +27,7 @@ class TapeTrades:
     offset, index              int64; the record, and the trade's position in it: unique within the partition
     condition_sets, condition_index   dictionary and uint32 positions in it
     received_ts, append_ts     the newest of the records: arrival at ingest, LogAppendTime (Unix nanoseconds)
+    oldest_append_ts           none of the records was appended before it; 0 when that is not known
     """
 
     partition: int
@@ -37,9 +43,15 @@ class TapeTrades:
     condition_index: UInt32Array
     received_ts: int
     append_ts: int
+    oldest_append_ts: int = 0
 
     def __len__(self) -> int:
         return len(self.event_ts)
+
+    def take(self, chosen: slice | npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> TapeTrades:
+        """Some of these trades, in their order; the stamps and the offset range stay those of all."""
+        columns = {name: getattr(self, name)[chosen] for name in _COLUMNS}
+        return replace(self, **columns)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -160,6 +160,8 @@ class MdsApp:
             calendar=self._calendar,
             window_s=settings.window_s,
             window_bytes_max=settings.window_bytes_max,
+            tape_s=settings.tape_s,
+            tape_bytes_max=settings.tape_bytes_max,
             gather_s=min(0.01, settings.tick_ms / 4000),
             health=context.health,
             log=context.log,

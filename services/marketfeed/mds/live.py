@@ -26,6 +26,7 @@ from marketfeed.domain.position import Position
 from marketfeed.domain.quotes import QuoteBook, QuoteColumns
 from marketfeed.domain.sessions import Calendar
 from marketfeed.domain.tape import TapeEvent, TapeGap, TapeOwner, TapeStatus, TapeTrades, TapeWatermark
+from marketfeed.domain.tape_ring import TapeRing
 from marketfeed.domain.trades import NANOS, Float64Array, Int64Array, SymbolTable
 
 # A rate of trades follows a change within about this time.
@@ -35,6 +36,9 @@ STALE_AFTER_S = 75.0
 # Owners write a watermark every 500 ms; ten missing ones in a row are no coincidence.
 DOWN_AFTER_S = 5.0
 ORPHANS_MAX = 10_000
+# The tape held for readers that come back, where nobody says otherwise.
+TAPE_S = 300.0
+TAPE_BYTES_MAX = 256 << 20
 OLDER_MAX = 10_000
 
 
@@ -70,7 +74,15 @@ class Beginning:
 class LiveState:
     """One log, followed from one beginning. Another log (LogReplaced) is another LiveState."""
 
-    def __init__(self, beginning: Beginning, calendar: Calendar, window_s: int, window_bytes_max: int) -> None:
+    def __init__(
+        self,
+        beginning: Beginning,
+        calendar: Calendar,
+        window_s: int,
+        window_bytes_max: int,
+        tape_s: float = TAPE_S,
+        tape_bytes_max: int = TAPE_BYTES_MAX,
+    ) -> None:
         self.topic_id = beginning.topic_id
         self.calendar = calendar
         self.symbols = beginning.symbols
@@ -80,6 +92,7 @@ class LiveState:
         self.readers = {p: self._reader(p, beginning.partitions.get(p)) for p in beginning.offsets}
         self._begin_at = dict(beginning.offsets)
         self.window = FollowerWindow(window_s, window_bytes_max // BYTES_PER_BAR)
+        self.tape = TapeRing(self.next_offsets, tape_s, tape_bytes_max)
         self.quotes = QuoteBook(self._day_of)
         self.log = ChangeLog()
         self.orphans: dict[tuple[int, int], int] = {}
@@ -219,7 +232,9 @@ class LiveState:
             by_partition.setdefault(record.partition, []).append(record)
         events: list[TapeEvent] = []
         for partition, found in by_partition.items():
-            events += self.readers[partition].read(found)
+            told = self.readers[partition].read(found)
+            self._keep_tape(partition, told, now_s)
+            events += told
             self._heard_s[partition] = now_s
         self._room()
         trades = 0
@@ -297,6 +312,14 @@ class LiveState:
     def _reader(self, partition: int, state: PartitionState | None) -> PartitionReader:
         """A state at offset 0 knows nothing: the reader has to find out whether the log begins there."""
         return PartitionReader(partition, self.symbols, state if state is not None and state.next_offset else None)
+
+    def _keep_tape(self, partition: int, events: Sequence[TapeEvent], now_s: float) -> None:
+        """Hold what was read for readers of the tape; while owners are learned nothing counts and nothing is held."""
+        reader = self.readers[partition]
+        if reader.learning:
+            self.tape.forget(partition, reader.next_offset)
+        else:
+            self.tape.add(partition, events, reader.next_offset, now_s)
 
     def _is_stored(self, symbol_id: int, offset: int, stored: Mapping[int, int]) -> bool:
         return stored.get(self.partition_of(self.symbols.name(symbol_id)), 0) > offset

@@ -64,6 +64,8 @@ class Follower:
     calendar: Calendar
     window_s: int
     window_bytes_max: int
+    tape_s: float
+    tape_bytes_max: int
     gather_s: float
     health: Health
     log: Logger
@@ -84,7 +86,8 @@ class Follower:
                 tries += 1
                 continue
             tries = 0
-            self.hub.begin(LiveState(beginning, self.calendar, self.window_s, self.window_bytes_max))
+            bounds = (self.window_s, self.window_bytes_max, self.tape_s, self.tape_bytes_max)
+            self.hub.begin(LiveState(beginning, self.calendar, *bounds))
             try:
                 await self._follow(stopping)
             except LogReplaced as error:
@@ -183,6 +186,7 @@ class House:
             metrics.SUBSCRIPTIONS.set(self.hub.fanout.subscriptions)
             metrics.HELD_BARS.set(len(state.window))
             metrics.LOST_ORPHANS.set(state.lost_orphans)
+            metrics.TAPE_BYTES.set(state.tape.bytes)
             try:
                 await self._follow_store(state)
             except Unavailable as error:

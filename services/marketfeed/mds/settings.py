@@ -52,6 +52,10 @@ class MdsSettings(Settings):
         3_600, "bars of one snapshot message: one costs 4 ms, in which nobody is served"
     )
     snapshot_span_s: int = setting(172_800, "how far back `from` may reach; older bars are for /v1/bars")
+    tape_s: float = setting(
+        300.0, "how long the tape is held for clients that resume; the log is read for older places"
+    )
+    tape_bytes_max: int = setting(268_435_456, "bound of the tape held")
     snapshots_at_once: int = setting(4, "snapshots read from storage at the same time")
     finnhub_rest_url: str | None = setting(
         None, "Finnhub's REST address (https://finnhub.io/api/v1), asked for previous closes that bar_1d lacks"

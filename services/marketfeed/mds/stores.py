@@ -14,6 +14,7 @@ from datetime import date
 from typing import Protocol
 
 from marketfeed.domain.errors import SettingError, Unavailable
+from marketfeed.domain.ownership import EpochRow, OwnerRow
 from marketfeed.domain.position import Position
 from marketfeed.mds.ports import DayClose, StoredBars
 from marketfeed.mds.start import StoredStart
@@ -43,6 +44,11 @@ class Database(Protocol):
 
     async def previous_close(self, feed: str, symbols: Sequence[str], before: date) -> Mapping[str, DayClose]:
         """See Store."""
+
+    async def read_owners(
+        self, feed: str, start: Mapping[int, int]
+    ) -> tuple[dict[int, list[OwnerRow]], dict[int, list[EpochRow]]]:
+        """See recovery.OwnerRows."""
 
 
 ReadStart = Callable[[str, int], Awaitable[StoredStart]]
@@ -81,6 +87,13 @@ class PatientStore:
         """See Store."""
         async with self._reachable():
             return await self._database.previous_close(feed, symbols, before)
+
+    async def read_owners(
+        self, feed: str, start: Mapping[int, int]
+    ) -> tuple[dict[int, list[OwnerRow]], dict[int, list[EpochRow]]]:
+        """See recovery.OwnerRows."""
+        async with self._reachable():
+            return await self._database.read_owners(feed, start)
 
     async def read_start(self, keep_s: int) -> StoredStart | None:
         """See start.StartReader; reading a whole window may take longer than other calls."""

@@ -291,6 +291,7 @@ def _joined(pieces: list[TapeTrades], chosen: np.ndarray[tuple[int], np.dtype[np
         condition_index=np.empty(0, np.uint32),
         received_ts=max(p.received_ts for p in pieces),
         append_ts=max(p.append_ts for p in pieces),
+        oldest_append_ts=min(p.oldest_append_ts for p in pieces),
     )
 
 

@@ -59,6 +59,8 @@ async def follow(market: Any, script: Script) -> Health:
     follower = Follower(
         hub=market.hub, origins=script, reader=script, calendar=calendar("24x7"), window_s=5,
         window_bytes_max=1 << 20, gather_s=0.0, health=health, log=LOG,
+        tape_s=300.0,
+        tape_bytes_max=1 << 20,
     )  # fmt: skip
     async with asyncio.timeout(10):
         await follower.run(script.stopping)
