@@ -20,6 +20,11 @@ class Progress:
         self._begun_s = now_s
         self._marks: deque[tuple[float, int, int]] = deque([(now_s, 0, 0)])
 
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of all files that were read by now."""
+        return self._bytes_read
+
     def add(self, rows: int, bad_lines: int, bytes_read: int, now_s: float) -> None:
         """`rows` trades and `bad_lines` more; `bytes_read` of all files by now."""
         self.rows += rows

@@ -105,9 +105,10 @@ class Replay:
     async def _send_all(self, stopping: asyncio.Event) -> bool:
         while not stopping.is_set() and (found := await asyncio.to_thread(self._next_block)) is not None:
             decoded, bytes_read = found
+            bytes_before = self.progress.bytes_read if len(decoded.trades) else bytes_read
+            self.progress.add(0, len(decoded.bad), bytes_before, time.monotonic())
             if len(decoded.trades):
-                await self._send_block(decoded, self._due_stamps(decoded), stopping)
-            self.progress.add(len(decoded.trades), len(decoded.bad), bytes_read, time.monotonic())
+                await self._send_block(decoded, self._due_stamps(decoded), bytes_read, stopping)
         finished = not stopping.is_set()
         if finished and not self._reached:
             raise SettingError("FILE", f"holds no trade that can be used ({self.progress.bad_lines} bad lines)")
@@ -151,8 +152,9 @@ class Replay:
         self._reached = int(due[-1])
         return due
 
-    async def _send_block(self, decoded: Decoded, due: Int64Array, stopping: asyncio.Event) -> None:
-        trades = decoded.trades
+    async def _send_block(self, decoded: Decoded, due: Int64Array, bytes_read: int, stopping: asyncio.Event) -> None:
+        """Send a block at the pace. What is sent counts at once: at real time a block may take hours."""
+        trades, bytes_before = decoded.trades, self.progress.bytes_read
         if self._speaker.unknown(trades.symbols):
             await self._speaker.claim(trades.symbols)
         if self._begun is None:
@@ -163,6 +165,8 @@ class Replay:
             if end > at:
                 self._speaker.send(_slice(trades, at, end), time.time_ns())
                 self._speaker.note(int(due[end - 1]))
+                reached = bytes_before + (bytes_read - bytes_before) * end // len(trades)
+                self.progress.add(end - at, 0, reached, time.monotonic())
                 at = end
             self._keep_alive(int(due[at]) if at < len(trades) else self._speaker.reached)
             await self._wait(stopping, idle=end < min(len(trades), at + _SLICE))
