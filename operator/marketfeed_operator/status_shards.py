@@ -159,13 +159,14 @@ def history_status(state: FeedState, job: Object | None) -> HistoryStatus:
 def _told(state: FeedState, job: Object) -> Mapping[str, object]:
     its = labels_on(job).get("app.kubernetes.io/component", "history")
     for pod in reversed(state.pods(its)):
-        reading = state.reading(pod)
-        if reading is not None:
-            return reading.body
+        # Its last word counts; what it said on the way is fresh for some seconds more.
         for container in (pod.get("status") or {}).get("containerStatuses") or ():
             ended = (container.get("state") or {}).get("terminated") or {}
             if (result := _result(str(ended.get("message", "")))) is not None:
                 return result
+        reading = state.reading(pod)
+        if reading is not None:
+            return reading.body
     return {}
 
 

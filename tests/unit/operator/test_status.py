@@ -350,9 +350,10 @@ def test_an_import_is_ready_at_its_end() -> None:
     assert "planRevision" not in status
     ended = {"state": {"terminated": {"exitCode": 0, "message": '{"result": "imported", "rows": 200, "bad_lines": 1}'}}}
     over = pod_of(job, phase="Succeeded", containerStatuses=[ended])
-    status = status_of(obj, FeedState((*base.objects, done(job), over)))
+    status = status_of(obj, FeedState((*base.objects, done(job), over), {name: PodReading(1, reads)}))
     assert told(status)["Ready"] == ("True", "Finished")
-    assert (status["history"]["phase"], status["history"]["rowsDone"]) == ("Succeeded", 200)
+    whole = {"phase": "Succeeded", "rowsDone": 200, "rowsTotal": 200, "percent": "100.0", "badLines": 1}
+    assert status["history"] == whole, "the last word counts, not what was said a second before"
     wrong = {"state": {"terminated": {"exitCode": 2, "message": "marketfeed history: a.csv: no such file"}}}
     lost = pod_of(job, phase="Failed", containerStatuses=[wrong])
     status = status_of(obj, FeedState((*base.objects, done(job, "Failed"), lost)))
