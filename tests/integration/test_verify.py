@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from marketfeed.adapters.redis import CacheFlush, RedisCache
 from marketfeed.domain.bars import BarColumns
 from marketfeed.domain.errors import Unavailable
 from marketfeed.domain.log import Logged, Takeover, TradesRecord
-from marketfeed.domain.manifest import Manifest
+from marketfeed.domain.manifest import Manifest, ManifestSeconds
 from marketfeed.domain.position import Position
 from marketfeed.domain.second_cells import Cells
 from marketfeed.domain.trades import SymbolTable, TradeColumns
@@ -147,3 +147,24 @@ async def test_equal_stores_are_equal_and_a_planted_error_is_not(stack: Addresse
     assert not equal
     assert text.endswith("NOT EQUAL: log = PostgreSQL, sent = PostgreSQL\n")
     assert "volume" in text
+
+
+async def test_a_generator_that_was_started_anew_is_compared_from_its_start_on(
+    stack: Addresses, feed: str, tmp_path: Path
+) -> None:
+    """A manifest that begins in the middle of the log: all before it is double, and with `from_s` nothing is."""
+    run = Run()
+    topic_id = await run.write_log(stack.kafka, feed)
+    await run.write_store(stack.postgres, feed, topic_id, run.bars)
+    await run.write_cache(stack.redis, feed, topic_id)
+    seconds = run.manifest.seconds
+    begun_s = int(np.median(seconds.start_s)) + 1
+    kept = {column.name: getattr(seconds, column.name)[seconds.start_s >= begun_s] for column in fields(seconds)}
+    assert 0 < len(kept["start_s"]) < len(seconds)
+    run.manifest = replace(run.manifest, seconds=ManifestSeconds(**kept))
+    settings = await settings_for(run, stack, feed, tmp_path)
+    text, equal = await verify(settings)
+    assert not equal, text
+    text, equal = await verify(replace(settings, from_s=begun_s))
+    assert equal, text
+    assert f"compared from second {begun_s} on" in text

@@ -106,8 +106,8 @@ async def _compare(
     quotes = await read_quotes(cache, symbols)
     partitions = len(ends)
     settled = unchanged_since(stored, until, lambda one: partition_of(symbols.name(one), partitions))
-    sent = seconds_of_manifest(manifest, symbols)
-    from_s = manifest.kept_from_s
+    from_s = max(manifest.kept_from_s, settings.from_s)
+    sent = seconds_of_manifest(manifest, symbols).since(from_s)
     logged = seconds_of_bars(bars, rebuilt.rows(bars)).since(from_s)
     kept = seconds_of_bars(stored).since(from_s)
     shown = settings.findings_shown
@@ -118,17 +118,20 @@ async def _compare(
         compare_cells("log = Redis seconds", bars, cells, shown),
         compare_quotes("log = Redis quotes", bars, quotes, shown),
     ]
-    text = report(comparisons, symbols, rebuilt.counts(), notes_of(manifest, rebuilt, begin))
+    notes = notes_of(manifest, rebuilt, begin, settings.from_s)
+    text = report(comparisons, symbols, rebuilt.counts(), notes)
     return text, all(comparison.equal for comparison in comparisons)
 
 
-def notes_of(manifest: Manifest, rebuilt: Rebuilt, begin: dict[int, int]) -> list[str]:
+def notes_of(manifest: Manifest, rebuilt: Rebuilt, begin: dict[int, int], from_s: int = 0) -> list[str]:
     """What a reader of the report should know."""
     notes = []
     if not manifest.stopped:
         notes.append("the generator is still sending, so the newest seconds cannot be equal (POST /stop first)")
     if manifest.kept_from_s:
         notes.append(f"the manifest begins at second {manifest.kept_from_s}; what is older was not kept")
+    if from_s:
+        notes.append(f"what was sent is compared from second {from_s} on")
     if trimmed := {p: offset for p, offset in begin.items() if offset}:
         notes.append(f"the log's beginning is gone: first offsets are {trimmed}")
     if rebuilt.learning:
