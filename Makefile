@@ -43,6 +43,7 @@ test: setup  ## all tests: unit, integration on real servers, browser, end to en
 e2e: setup  ## end to end on Kubernetes: KUBECONFIG's cluster, else the local one (LEVEL=2 for all)
 	@test -n "$$KUBECONFIG" || $(MAKE) --no-print-directory cluster
 	@test -n "$$KUBECONFIG" || $(MAKE) --no-print-directory images
+	@test -n "$$KUBECONFIG" || test $(LEVEL) -lt 2 || $(MAKE) --no-print-directory images-extra
 	E2E_LEVEL=$(LEVEL) $(BIN)/pytest -s -v tests/e2e/cluster $(ARGS)
 
 test-unit: setup  ## the pure part: no servers, on all cores

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.e2e.cluster.kube import GROUP, Cluster, CommandFailed, Object, condition, is_true
@@ -17,6 +18,7 @@ RELEASE = "mf"
 IMAGE = "localhost/marketfeed:dev"
 KAFKA = f"{RELEASE}-kafka:9092"
 HEALTH_PORT = 8081
+FEED_PORT = 8090
 RESTRICTED = {
     "runAsNonRoot": True,
     "runAsUser": 65532,
@@ -75,10 +77,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Feed:
-    """A MarketFeed in the cluster."""
+    """A MarketFeed in the cluster; `exchange` is the generator's Service that feeds it, by default its own one."""
 
     cluster: Cluster
     name: str
+    exchange: str = ""
 
     @property
     def selector(self) -> str:
@@ -135,29 +138,64 @@ class Feed:
                 found[int(pod["metadata"]["labels"]["marketfeed.dev/shard"])] = status
         return found
 
+    @property
+    def generator(self) -> str:
+        """The Service of the generator that feeds it."""
+        return self.exchange or f"{self.name}-generator"
+
+    def generator_path(self, page: str) -> str:
+        """Where a page of the generator is, by way of the API server's proxy."""
+        return f"/api/v1/namespaces/{self.cluster.namespace}/services/{self.generator}:{FEED_PORT}/proxy/{page}"
+
+    def told_by_generator(self) -> Object:
+        """The totals of the generator's manifest, and its connections."""
+        found: Object = json.loads(self.cluster.kubectl("get", "--raw", self.generator_path("manifest")))
+        return found
+
     def stop_generator(self) -> None:
         """No more trades; the manifest is final then."""
-        path = f"/api/v1/namespaces/{self.cluster.namespace}/services/{self.name}-generator:8090/proxy/stop"
-        self.cluster.kubectl("create", "--raw", path, "-f", "-", text="{}")
+        self.cluster.kubectl("create", "--raw", self.generator_path("stop"), "-f", "-", text="{}")
 
-    def verify(self, *, lost_max: float = 0.0, timeout_s: float = 180) -> Verdict:
-        """Stop the generator, and compare what it sent with log and stores, by a pod in the cluster."""
+    def verify(self, *, lost_max: float = 0.0, from_s: int = 0, timeout_s: float = 180) -> Verdict:
+        """Stop the generator, and compare what it sent with log and stores, by a pod in the cluster.
+
+        `from_s`: the Unix second from which on the generator knows what was sent.
+        """
         self.stop_generator()
-        name = f"{self.name}-verify-{secrets.token_hex(3)}"
         arguments = [
             "verify", "--feed", f"{self.cluster.namespace}.{self.name}", "--kafka", KAFKA,
-            "--generator-url", f"http://{self.name}-generator:8090", "--lost-max", str(lost_max), "--wait-s", "60",
+            "--generator-url", f"http://{self.generator}:{FEED_PORT}", "--from-s", str(from_s),
+            "--lost-max", str(lost_max), "--wait-s", "60",
         ]  # fmt: skip
-        environment = [
-            {"name": "MARKETFEED_REDIS", "valueFrom": secret_key(f"{RELEASE}-redis", "url")},
-            {"name": "MARKETFEED_POSTGRES", "valueFrom": secret_key(f"{RELEASE}-postgres", "url")},
-        ]
-        pod = tool_pod(name, self.name, arguments, environment)
-        self.cluster.apply(pod)
-        ended = self.cluster.until("the comparison ends", lambda: exit_code(self.cluster, name), timeout_s)
-        report = self.cluster.kubectl("logs", name)
-        self.cluster.kubectl("delete", "pod", name, "--wait=false")
-        return Verdict(ended[0], report)
+        name = f"{self.name}-verify-{secrets.token_hex(3)}"
+        return Verdict(*ran(self.cluster, tool_pod(name, self.name, arguments, of_stores()), timeout_s))
+
+
+def of_stores() -> list[Object]:
+    """Where the stores are, as environment of a pod that runs our tools."""
+    return [
+        {"name": "MARKETFEED_REDIS", "valueFrom": secret_key(f"{RELEASE}-redis", "url")},
+        {"name": "MARKETFEED_POSTGRES", "valueFrom": secret_key(f"{RELEASE}-postgres", "url")},
+    ]
+
+
+def ran(cluster: Cluster, pod: Object, timeout_s: float = 90) -> tuple[int, str]:
+    """Exit code and output of a pod's only container; the pod is gone afterwards."""
+    name = pod["metadata"]["name"]
+    cluster.apply(pod)
+    ended = cluster.until(f"pod {name} ends", lambda: exit_code(cluster, name), timeout_s)
+    said = cluster.kubectl("logs", name)
+    cluster.kubectl("delete", "pod", name, "--wait=false")
+    return ended[0], said
+
+
+def program_pod(
+    name: str, feed: str, program: Path, *arguments: str, environment: list[Object] | None = None
+) -> Object:
+    """A pod that runs a Python program of this folder with the packages of the product's image."""
+    pod = tool_pod(f"{name}-{secrets.token_hex(3)}", feed, [], environment)
+    pod["spec"]["containers"][0]["command"] = ["python3", "-c", program.read_text(), *arguments]
+    return pod
 
 
 def tool_pod(name: str, feed: str, arguments: list[str], environment: list[Object] | None = None) -> Object:

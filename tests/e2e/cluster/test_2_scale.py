@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import json
 import time
 from collections.abc import Callable
 
 import pytest
 from tests.e2e.cluster.feeds import Feed, manifest
-from tests.e2e.cluster.kube import Object
+from tests.e2e.cluster.kube import GROUP, Object, condition
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -45,3 +46,52 @@ def two_deployments(feed: Feed) -> list[str] | None:
     """Names of the ingest Deployments once there are two."""
     names = sorted(one["metadata"]["name"] for one in feed.cluster.objects("deployments", feed.component("ingest")))
     return names if len(names) == 2 else None
+
+
+@pytest.mark.level(2)
+def test_an_autoscaler_scales_the_shards(new_feed: Callable[[Object], Feed]) -> None:
+    """Kubernetes' own HorizontalPodAutoscaler finds shards and pods by the scale subresource, and sets the shards.
+
+    A bound that is not kept makes it scale before it asks for any figure, so no metrics API is needed.
+    """
+    feed = new_feed(manifest("auto", rate=1000, symbols=50))
+    feed.ready_within(120)
+    path = f"/apis/{GROUP}/v1alpha1/namespaces/{feed.cluster.namespace}/marketfeeds/{feed.name}/scale"
+    scale = json.loads(feed.cluster.kubectl("get", "--raw", path))
+    assert scale["spec"]["replicas"] == scale["status"]["replicas"] == 1
+    counted = feed.cluster.pods(scale["status"]["selector"])
+    assert [pod["metadata"]["name"] for pod in counted] == [pod["metadata"]["name"] for pod in feed.pods("ingest")]
+    try:
+        for shards in (2, 1):
+            begun = time.monotonic()
+            feed.cluster.apply(autoscaler(feed, shards))
+            feed.cluster.until(f"{shards} shards serve", functools.partial(shares, feed, shards), 120)
+            print(f"\n{shards} shards serve {time.monotonic() - begun:.1f} s after the autoscaler was told")
+        able = condition(feed.cluster.get("hpa", feed.name), "AbleToScale")
+    finally:
+        feed.cluster.kubectl("delete", "hpa", feed.name, "--ignore-not-found")
+    print(f"AbleToScale is {able['status']}: {able['message']}")
+    assert able["status"] == "True"
+    verdict = feed.verify()
+    print(verdict.line())
+    assert verdict.exact, verdict.report
+
+
+def autoscaler(feed: Feed, shards: int) -> Object:
+    """A HorizontalPodAutoscaler that wants exactly so many shards, and otherwise goes by CPU."""
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": feed.name},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": f"{GROUP}/v1alpha1", "kind": "MarketFeed", "name": feed.name},
+            "minReplicas": shards,
+            "maxReplicas": shards,
+            "metrics": [
+                {
+                    "type": "Resource",
+                    "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}},
+                }
+            ],
+        },
+    }

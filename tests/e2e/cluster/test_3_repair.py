@@ -181,6 +181,29 @@ def test_kill_each_pod_under_load(new_feed: Callable[[Object], Feed]) -> None:
 
 
 @pytest.mark.level(2)
+def test_a_killed_generator_leaves_a_gap_and_nothing_else(new_feed: Callable[[Object], Feed]) -> None:
+    """The exchange killed under load: a gap is marked, trades flow again by themselves, all later ones are there.
+
+    What the first one sent died with its manifest, so what was sent is compared from the second one's start on; log and
+    stores are compared whole.
+    """
+    feed = new_feed(manifest("exchange", rate=10_000, symbols=30))
+    feed.ready_within(120)
+    time.sleep(5)  # Some load before the kill.
+    begun = time.monotonic()
+    print(f"\ngenerator killed, ready again after {kill(feed, 'generator'):.1f} s")
+    feed.cluster.until("trades flow again", lambda: feed.told_by_generator()["trades"] > 0, 60, every_s=0.25)
+    print(f"trades flow again {time.monotonic() - begun:.1f} s after the kill")
+    feed.cluster.until("the feed is settled", feed.settled, 90)
+    time.sleep(5)  # Some load afterwards.
+    anew_s = feed.told_by_generator()["start_ms"] // 1000 + 1
+    verdict = feed.verify(lost_max=0.01, from_s=anew_s)
+    print(verdict.report)
+    assert verdict.code == 0, verdict.report
+    assert "gaps: connection_lost" in verdict.report
+
+
+@pytest.mark.level(2)
 @pytest.mark.parametrize("store", ["kafka", "redis", "postgres"])
 def test_kill_each_store_under_load(new_feed: Callable[[Object], Feed], store: str) -> None:
     """A store killed without notice under load: what waited for it is there afterwards, nothing lost and no gap."""

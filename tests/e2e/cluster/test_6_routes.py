@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import secrets
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -17,13 +16,14 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.e2e.cluster.conftest import ROOT
-from tests.e2e.cluster.feeds import HEALTH_PORT, Feed, exit_code, tool_pod
+from tests.e2e.cluster.feeds import HEALTH_PORT, Feed, program_pod, ran
 from tests.e2e.cluster.kube import Cluster, condition
 from tests.e2e.cluster.ways_in import SECURE_PORT, WEB_PORT, Door, gateway_api, self_signed, traefik
 
 pytestmark = [pytest.mark.level(2), pytest.mark.timeout(400)]
 
 INGRESS, ROUTE, CALLS = "ingress.example", "route.example", "calls.example"
+CALLS_PROGRAM = Path(__file__).with_name("balanced_calls.py")
 SERVING = health_pb2.HealthCheckResponse.SERVING
 # Longer than the 60 s after which HAProxy, nginx and Traefik's own read timeout would end what they take for idle.
 SILENCE_S = 65.0
@@ -174,21 +174,15 @@ def checks_served(feed: Feed) -> dict[str, float]:
 
 def test_grpc_is_balanced_by_the_client(running_feed: Feed) -> None:
     """Through the headless Service a client with round_robin spreads its calls evenly over two replicas."""
-    inside, name = running_feed.cluster, f"{running_feed.name}-calls-{secrets.token_hex(3)}"
+    inside = running_feed.cluster
     running_feed.patch({"spec": {"mds": {"replicas": 2}}})
     inside.until("two replicas of mds are ready", lambda: ready_replicas(running_feed) == 2, 90)
     before = checks_served(running_feed)
     assert len(before) == 2
-    program = Path(__file__).with_name("balanced_calls.py").read_text()
-    pod = tool_pod(name, running_feed.name, [])
-    pod["spec"]["containers"][0] |= {
-        "command": ["python3", "-c", program, f"{running_feed.name}-mds-headless"],
-    }
-    inside.apply(pod)
-    assert inside.until("the calls are made", lambda: exit_code(inside, name), 60) == (0,), inside.kubectl("logs", name)
-    assert "served 40 of 40" in inside.kubectl("logs", name)
+    service = f"{running_feed.name}-mds-headless"
+    code, said = ran(inside, program_pod("calls", running_feed.name, CALLS_PROGRAM, service))
+    assert (code, said.strip()) == (0, "served 40 of 40")
     served = {pod: count - before[pod] for pod, count in checks_served(running_feed).items()}
-    inside.kubectl("delete", "pod", name, "--wait=false")
     print(f"\nhealth checks by replica: {sorted(served.values())}")
     # Kubelet's own probes are HTTP, so nobody else calls.
     assert sum(served.values()) == 40
