@@ -11,15 +11,24 @@ calls at once are bounded.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import grpc
+from google.protobuf import any_pb2
+from google.protobuf.message import Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
+from grpc_status import rpc_status
 
-from marketfeed.domain.errors import SettingError
+from marketfeed.domain.errors import CallRefused, CallStatus, SettingError, Unavailable
+
+_log = logging.getLogger("marketfeed.grpc")
 
 MARKET_DATA = "marketfeed.v1.MarketData"
 CALLS_MAX = 10_000
@@ -39,6 +48,30 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_connection_age_ms", 30 * 60_000),  # gRPC spreads it by a tenth either way
     ("grpc.max_connection_age_grace_ms", 30_000),
 )
+
+
+ERROR_DOMAIN = "marketfeed"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls: metadata with lower-case names (binary ones left out), and the connection's other end."""
+
+    metadata: Mapping[str, str]
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A method: the request's type, and what answers it, either once or by a stream.
+
+    An answer is a message, or the bytes of one, which several streams may share. A stream is read no faster than its
+    client takes it. Whoever answers raises CallRefused, or Unavailable.
+    """
+
+    request: type[Message]
+    unary: Callable[[Any, Caller], Awaitable[Message | bytes]] | None = None
+    stream: Callable[[Any, Caller], AsyncIterator[Message | bytes]] | None = None
 
 
 class _Counting(grpc.aio.ServerInterceptor):  # type: ignore[misc]
@@ -77,7 +110,13 @@ class GrpcServer:
             interceptors=(_Counting(on_call),), options=_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((HEALTH_SERVICE, reflection.SERVICE_NAME), self._server)
+        self._reflected = [HEALTH_SERVICE, reflection.SERVICE_NAME]
+
+    def serve(self, service: str, calls: Mapping[str, Call]) -> None:
+        """Answer the methods of a service, by name; before `start`."""
+        handlers = {name: _handler(call) for name, call in calls.items()}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+        self._reflected.append(service)
 
     @property
     def port(self) -> int:
@@ -87,6 +126,7 @@ class GrpcServer:
     async def start(self) -> None:
         """Listen. Raises SettingError if the port is taken."""
         await self.say(serving=False)
+        reflection.enable_server_reflection(self._reflected, self._server)
         try:
             self._port = self._server.add_insecure_port(f"{self._host}:{self._port}")
         except RuntimeError as error:
@@ -104,3 +144,60 @@ class GrpcServer:
         """Say NOT_SERVING for good, take no more calls, and cut those that still run after `grace_s`."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)
+
+
+def _handler(call: Call) -> grpc.RpcMethodHandler:
+    parse = call.request.FromString
+    if call.unary is not None:
+        return grpc.unary_unary_rpc_method_handler(_answered(call.unary), parse, _serialized)
+    assert call.stream is not None
+    return grpc.unary_stream_rpc_method_handler(_streamed(call.stream), parse, _serialized)
+
+
+def _serialized(answer: Message | bytes) -> bytes:
+    return answer if isinstance(answer, bytes) else answer.SerializeToString()
+
+
+def _answered(call: Callable[[Any, Caller], Awaitable[Message | bytes]]) -> Callable[[Any, Any], Awaitable[Any]]:
+    async def answer(request: Any, context: grpc.aio.ServicerContext) -> Message | bytes:
+        try:
+            return await call(request, _caller(context))
+        except Exception as error:
+            await _refuse(context, error)
+            raise AssertionError from error  # `abort` never returns
+
+    return answer
+
+
+def _streamed(call: Callable[[Any, Caller], AsyncIterator[Message | bytes]]) -> Callable[[Any, Any], Awaitable[None]]:
+    async def stream(request: Any, context: grpc.aio.ServicerContext) -> None:
+        try:
+            async for answer in call(request, _caller(context)):
+                await context.write(answer)
+        except Exception as error:
+            await _refuse(context, error)
+
+    return stream
+
+
+def _caller(context: grpc.aio.ServicerContext) -> Caller:
+    metadata = context.invocation_metadata() or ()
+    return Caller({name: value for name, value in metadata if isinstance(value, str)}, context.peer())
+
+
+async def _refuse(context: grpc.aio.ServicerContext, error: Exception) -> None:
+    """End the call: with the reason if the error was expected, else as a mistake of ours that is in the log."""
+    if isinstance(error, CallRefused):
+        refused = error
+    elif isinstance(error, Unavailable):
+        refused = CallRefused(CallStatus.UNAVAILABLE, "UNAVAILABLE", f"{error.what} is away; try again")
+    else:
+        _log.error("a call failed", exc_info=error)
+        await context.abort(grpc.StatusCode.INTERNAL, "the server made a mistake; it is in its log")
+        return
+    info = error_details_pb2.ErrorInfo(reason=refused.reason, domain=ERROR_DOMAIN, metadata=refused.facts)
+    detail = any_pb2.Any()
+    detail.Pack(info)
+    code = code_pb2.Code.Value(refused.status.value)
+    status = status_pb2.Status(code=code, message=refused.message, details=[detail])
+    await context.abort_with_status(rpc_status.to_status(status))

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from datetime import date
 
 import msgspec
-import numpy as np
 
 from marketfeed.domain.bars import BarColumns
 from marketfeed.domain.errors import ClientError, Unavailable
-from marketfeed.domain.rollup import INTERVALS, bucket_ends, bucket_starts
+from marketfeed.domain.rollup import INTERVALS
 from marketfeed.domain.sessions import Calendar
-from marketfeed.domain.trades import NANOS, Int64Array
+from marketfeed.domain.trades import NANOS
 from marketfeed.mds import metrics
-from marketfeed.mds.history import Archive, fill_previous
+from marketfeed.mds.history import LIMIT_MAX, Archive, filled_span
 from marketfeed.mds.hub import Hub
 from marketfeed.wire.bars_json import BarsJson
 from marketfeed.wire.websocket import (
@@ -38,7 +37,6 @@ from marketfeed.wire.websocket import (
 )
 
 LIMIT_DEFAULT = 50_000
-LIMIT_MAX = 200_000
 SECONDS_MAX = 2**40
 # Rows made into JSON before the clients of the stream get their turn: two milliseconds or three.
 ROWS_AT_ONCE = 1_000
@@ -110,9 +108,7 @@ class Api:
         span = await self.archive.span(symbol, interval, from_s, to_s, limit)
         bars, filled, next_from_s = span.bars, None, span.next_from_s
         if fill == "prev":
-            bars, filled = self._filled(bars, interval, to_s if next_from_s is None else next_from_s)
-            if len(bars) > limit:
-                next_from_s, bars, filled = int(bars.start_s[limit]), bars.take(slice(0, limit)), filled[:limit]
+            bars, filled, next_from_s = filled_span(state, span, interval, to_s, limit)
         position = state.position.text()
         rows = await _rows(bars, filled)
         return BarsAnswer(
@@ -160,16 +156,6 @@ class Api:
             raise ClientError("unknown_symbol", f"the feed does not carry {symbol[:64]}; see /v1/symbols")
         return symbol
 
-    def _filled(self, bars: BarColumns, interval: str, to_s: int) -> tuple[BarColumns, list[int]]:
-        """With a flat bar for every period without a trade, up to the watermark: later ones may still come."""
-        if not len(bars):
-            return bars, []
-        reached_s = self.hub.state.window.watermark(int(bars.symbol_id[0])) // NANOS
-        stop_s = max(int(bars.start_s[-1]) + 1, min(to_s, reached_s))
-        stop_s = min(stop_s, int(bars.start_s[0]) + (LIMIT_MAX + 1) * INTERVALS[interval])
-        filled_bars, filled = fill_previous(bars, _starts(int(bars.start_s[0]), stop_s, interval, self.calendar))
-        return filled_bars, filled.astype(np.int8).tolist()
-
 
 def refusal(code: str, message: str) -> Answer:
     """The answer for an error."""
@@ -185,16 +171,6 @@ async def _rows(bars: BarColumns, filled: Sequence[int] | None) -> msgspec.Raw:
         made.add(history_bars_of(bars.take(rows), None if filled is None else filled[rows]))
         await asyncio.sleep(0)
     return made.raw()
-
-
-def _starts(first_s: int, stop_s: int, interval: str, calendar: Calendar) -> Int64Array:
-    """All periods of `interval` from the one that starts at `first_s` up to `stop_s`, exclusive."""
-    if interval != "1d":
-        return np.arange(first_s, stop_s, INTERVALS[interval], dtype=np.int64)
-    starts = [first_s]
-    while (after := int(bucket_ends(np.array(starts[-1:], np.int64), interval, calendar)[0])) < stop_s:
-        starts.append(after)
-    return bucket_starts(np.array(starts, np.int64), interval, calendar)
 
 
 def _number(query: Query, name: str, default: int, lowest: int, highest: int, unit: str = "") -> int:

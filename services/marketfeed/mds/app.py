@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from marketfeed.adapters.finnhub_rest import FinnhubRest
-from marketfeed.adapters.grpc_server import GrpcServer
+from marketfeed.adapters.grpc_server import MARKET_DATA, GrpcServer
 from marketfeed.adapters.kafka import LogAdmin, LogConsumer, trades_topic
 from marketfeed.adapters.postgres import PostgresStore
 from marketfeed.adapters.postgres.span import read_span
@@ -27,8 +27,11 @@ from marketfeed.mds.api import Api, Query
 from marketfeed.mds.fanout import Client
 from marketfeed.mds.history import Archive
 from marketfeed.mds.hub import Hub
+from marketfeed.mds.market_data import MarketData
+from marketfeed.mds.market_streams import Streams
 from marketfeed.mds.openapi import openapi
 from marketfeed.mds.pipeline import Follower, House, Yesterday, fan_out
+from marketfeed.mds.recovery import Recovery
 from marketfeed.mds.settings import MdsSettings
 from marketfeed.mds.snapshot import Snapshots
 from marketfeed.mds.start import LogOrigins
@@ -102,9 +105,14 @@ class MdsApp:
             settings.snapshot_bars_per_part,
             settings.snapshot_span_s,
         )
+        self._archive = Archive(self.hub, self._snapshots, self._store, settings.feed)
         self._server = self._http_server()
         grpc = settings.grpc_port is not None
         self._grpc = GrpcServer(settings.grpc_host, settings.grpc_port or 0, on_call=_count_call) if grpc else None
+        self._streams = self._market_streams()
+        if self._grpc is not None:
+            market_data = MarketData(hub=self.hub, archive=self._archive, streams=self._streams)
+            self._grpc.serve(MARKET_DATA, market_data.calls())
         context.health.status_source = self._status
 
     async def run(self) -> None:
@@ -135,7 +143,7 @@ class MdsApp:
 
     async def _drain(self) -> None:
         """Refuse newcomers, tell everybody when to come back, and close."""
-        self._draining = True
+        self._draining = self._streams.draining = True
         self._context.health.ready("draining", False, "stopping")
         if self._grpc is not None:
             await self._grpc.say(serving=False)
@@ -149,6 +157,16 @@ class MdsApp:
         if self._grpc is not None:
             await self._grpc.close(min(GRPC_GRACE_S, self._context.remaining_s()))
         await self._server.close(int(CloseCode.RESTART), "restart")
+
+    def _market_streams(self) -> Streams:
+        settings = self._settings
+        topic = trades_topic(settings.feed)
+        recovery = Recovery(
+            self.hub, self._store, settings.feed, lambda: LogConsumer(settings.kafka, topic, queue_bytes_max=16 << 20)
+        )
+        return Streams(
+            self.hub, recovery, self._snapshots, settings.tick_ms, settings.symbols_max, settings.snapshot_span_s
+        )
 
     def _follower(self) -> Follower:
         settings, context = self._settings, self._context
@@ -196,7 +214,7 @@ class MdsApp:
         server = HttpServer(settings.public_host, settings.public_port, port_setting="--public-port")
         api = Api(
             hub=self.hub,
-            archive=Archive(self.hub, self._snapshots, self._store, settings.feed),
+            archive=self._archive,
             calendar=self._calendar,
             feed=settings.feed,
             version=version("marketfeed"),

@@ -13,14 +13,18 @@ import numpy as np
 from marketfeed.domain.bars import BarColumns, no_bars, stack
 from marketfeed.domain.decimals import ObjectArray
 from marketfeed.domain.follower_window import overlay
-from marketfeed.domain.rollup import INTERVALS, bucket_starts, roll_up
+from marketfeed.domain.rollup import INTERVALS, bucket_ends, bucket_starts, roll_up
+from marketfeed.domain.sessions import Calendar
 from marketfeed.domain.trades import NANOS, BoolArray, Int64Array
 from marketfeed.mds.hub import Hub
+from marketfeed.mds.live import LiveState
 from marketfeed.mds.ports import Store
 from marketfeed.mds.snapshot import FOR_EVER_S, ROWS_MAX, Snapshots
 
 # Roll-ups older than this below the watermark hold everything that was not late.
 ROLL_UP_DELAY_S = 180
+# Bars of one answer at most.
+LIMIT_MAX = 200_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,6 +119,37 @@ class Archive:
 
     def _bucket(self, second: int, interval: str) -> int:
         return int(bucket_starts(np.array([second], np.int64), interval, self.hub.state.calendar)[0])
+
+
+def filled_span(
+    state: LiveState, span: Span, interval: str, to_s: int, rows_max: int
+) -> tuple[BarColumns, list[int], int | None]:
+    """A span with a flat bar for every period without a trade, up to the watermark: later ones may still come.
+
+    Returns the bars, 1 for each that was filled in, and where the next span begins if these are not all.
+    """
+    bars, next_from_s = span.bars, span.next_from_s
+    if not len(bars):
+        return bars, [], next_from_s
+    first_s = int(bars.start_s[0])
+    reached_s = state.window.watermark(int(bars.symbol_id[0])) // NANOS
+    stop_s = max(int(bars.start_s[-1]) + 1, min(to_s if next_from_s is None else next_from_s, reached_s))
+    stop_s = min(stop_s, first_s + (LIMIT_MAX + 1) * INTERVALS[interval])
+    bars, marks = fill_previous(bars, _starts(first_s, stop_s, interval, state.calendar))
+    filled = marks.astype(np.int8).tolist()
+    if len(bars) > rows_max:
+        return bars.take(slice(0, rows_max)), filled[:rows_max], int(bars.start_s[rows_max])
+    return bars, filled, next_from_s
+
+
+def _starts(first_s: int, stop_s: int, interval: str, calendar: Calendar) -> Int64Array:
+    """All periods of `interval` from the one that starts at `first_s` up to `stop_s`, exclusive."""
+    if interval != "1d":
+        return np.arange(first_s, stop_s, INTERVALS[interval], dtype=np.int64)
+    starts = [first_s]
+    while (after := int(bucket_ends(np.array(starts[-1:], np.int64), interval, calendar)[0])) < stop_s:
+        starts.append(after)
+    return bucket_starts(np.array(starts, np.int64), interval, calendar)
 
 
 def fill_previous(bars: BarColumns, starts: Int64Array) -> tuple[BarColumns, BoolArray]:

@@ -33,6 +33,7 @@ class Hub:
         self._frames: Frames | None = None
         self._fanout: Fanout | None = None
         self._waiting: set[tuple[int, int, asyncio.Future[None]]] = set()
+        self._turn: asyncio.Future[None] | None = None
         self._unsent_trace: str | None = None  # of what was applied since the last turn of the fan-out
         self.lag_s = 0.0
 
@@ -108,6 +109,10 @@ class Hub:
             self._waiting.discard(entry)
         return True
 
+    def commit(self) -> None:
+        """Make all that has been applied a version."""
+        self._commit(time.monotonic())
+
     def refresh(self) -> None:
         """Make all that has been applied a version, and frames be made of it with the stamp of now."""
         now_s = time.monotonic()
@@ -123,6 +128,16 @@ class Hub:
         with tracing.continued("mds.send", trace, clients=self.fanout.clients):
             self.fanout.tick(now_s, time.time_ns())
         metrics.TICK_S.observe(time.monotonic() - now_s)
+
+        if self._turn is not None and not self._turn.done():
+            self._turn.set_result(None)
+        self._turn = None
+
+    async def turned(self) -> None:
+        """Wait for the end of the next turn: everything applied until then is in bars and quotes."""
+        if self._turn is None:
+            self._turn = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._turn)
 
     def judge_sources(self) -> None:
         """Tell clients whose symbols went stale, down or live again."""

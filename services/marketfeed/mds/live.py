@@ -108,6 +108,7 @@ class LiveState:
         self._appeared: set[int] = set()
         self._known: set[int] = set()
         self._halts: dict[int, TapeStatus] = {}
+        self._gaps: dict[int, TapeGap] = {}
         self._sources: dict[int, SourceState] = {}
         self._heard_s: dict[int, float] = {}
         self._risen_s: Float64Array = np.zeros(0)
@@ -125,6 +126,8 @@ class LiveState:
             self.window.load(beginning.seconds, beginning.held_from_s)
         self.window.load_watermarks(ids, np.fromiter(beginning.watermarks.values(), np.int64, len(ids)))
         self.window.load_gaps(beginning.gaps)
+        for gap in beginning.gaps:
+            self._note_gap(gap)
         if beginning.quotes is not None:
             self.quotes.load(beginning.quotes)
             held = self.quotes.ids()
@@ -202,6 +205,14 @@ class LiveState:
         if not self.has_quote(symbol_id):
             return None
         return int(self.quotes.take(np.array([symbol_id])).day.close_ts[0])
+
+    def price(self, symbol_id: int) -> float | None:
+        """The last price, None if the symbol never traded."""
+        return float(self._price[symbol_id]) if self.has_quote(symbol_id) else None
+
+    def newest_gap(self, symbol_id: int) -> TapeGap | None:
+        """The known gap of the symbol that ends last, None without one."""
+        return self._gaps.get(symbol_id)
 
     def has_quote(self, symbol_id: int) -> bool:
         """Whether the symbol has ever traded."""
@@ -339,6 +350,7 @@ class LiveState:
             self._appeared |= set(event.symbol_id.tolist()) - self._known
             self._risen_s[event.symbol_id] = now_s
         elif isinstance(event, TapeGap):
+            self._note_gap(event)
             for symbol_id in event.symbol_id.tolist():
                 self._news.append((symbol_id, event))
             if event.reason in ("no_owner", "log_trimmed"):
@@ -346,6 +358,12 @@ class LiveState:
         elif isinstance(event, TapeStatus):
             for symbol_id in event.symbol_id.tolist():
                 self._halts[symbol_id] = event
+
+    def _note_gap(self, gap: TapeGap) -> None:
+        for symbol_id in gap.symbol_id.tolist():
+            known = self._gaps.get(symbol_id)
+            if known is None or known.to_ts <= gap.to_ts:
+                self._gaps[symbol_id] = gap
 
     def _begin_in_the_middle(self, gap: TapeGap) -> None:
         """Bars up to the end of what was not counted are known in part only: the store's are better."""

@@ -17,7 +17,8 @@ import msgspec
 
 from marketfeed.domain.client_session import CHANNELS, CloseCode
 from marketfeed.domain.rollup import INTERVALS
-from marketfeed.mds.api import LIMIT_DEFAULT, LIMIT_MAX
+from marketfeed.mds.api import LIMIT_DEFAULT
+from marketfeed.mds.history import LIMIT_MAX
 from marketfeed.wire import websocket as wire
 
 Document = dict[str, Any]

@@ -194,6 +194,36 @@ class Drain(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., reconnect_after_ms: _Optional[int] = ..., position: _Optional[str] = ...) -> None: ...
 
 class Tape(_message.Message):
+    __slots__ = ("symbols", "symbol_index", "event_ts", "price", "size", "partition", "offset", "index", "condition_sets", "condition_index", "stamps", "position", "oldest_logged_ts")
+    SYMBOLS_FIELD_NUMBER: _ClassVar[int]
+    SYMBOL_INDEX_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TS_FIELD_NUMBER: _ClassVar[int]
+    PRICE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    CONDITION_SETS_FIELD_NUMBER: _ClassVar[int]
+    CONDITION_INDEX_FIELD_NUMBER: _ClassVar[int]
+    STAMPS_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_LOGGED_TS_FIELD_NUMBER: _ClassVar[int]
+    symbols: _containers.RepeatedScalarFieldContainer[str]
+    symbol_index: _containers.RepeatedScalarFieldContainer[int]
+    event_ts: _containers.RepeatedScalarFieldContainer[int]
+    price: _containers.RepeatedScalarFieldContainer[float]
+    size: _containers.RepeatedScalarFieldContainer[float]
+    partition: int
+    offset: _containers.RepeatedScalarFieldContainer[int]
+    index: _containers.RepeatedScalarFieldContainer[int]
+    condition_sets: _containers.RepeatedScalarFieldContainer[str]
+    condition_index: _containers.RepeatedScalarFieldContainer[int]
+    stamps: Stamps
+    position: str
+    oldest_logged_ts: int
+    def __init__(self, symbols: _Optional[_Iterable[str]] = ..., symbol_index: _Optional[_Iterable[int]] = ..., event_ts: _Optional[_Iterable[int]] = ..., price: _Optional[_Iterable[float]] = ..., size: _Optional[_Iterable[float]] = ..., partition: _Optional[int] = ..., offset: _Optional[_Iterable[int]] = ..., index: _Optional[_Iterable[int]] = ..., condition_sets: _Optional[_Iterable[str]] = ..., condition_index: _Optional[_Iterable[int]] = ..., stamps: _Optional[_Union[Stamps, _Mapping]] = ..., position: _Optional[str] = ..., oldest_logged_ts: _Optional[int] = ...) -> None: ...
+
+class PackedTape(_message.Message):
     __slots__ = ("symbols", "symbol_index", "event_ts", "price", "size", "partition", "offset", "index", "condition_index", "condition_sets", "stamps", "position", "oldest_logged_ts")
     SYMBOLS_FIELD_NUMBER: _ClassVar[int]
     SYMBOL_INDEX_FIELD_NUMBER: _ClassVar[int]
@@ -209,19 +239,25 @@ class Tape(_message.Message):
     POSITION_FIELD_NUMBER: _ClassVar[int]
     OLDEST_LOGGED_TS_FIELD_NUMBER: _ClassVar[int]
     symbols: _containers.RepeatedScalarFieldContainer[str]
-    symbol_index: _containers.RepeatedScalarFieldContainer[int]
-    event_ts: _containers.RepeatedScalarFieldContainer[int]
-    price: _containers.RepeatedScalarFieldContainer[float]
-    size: _containers.RepeatedScalarFieldContainer[float]
+    symbol_index: bytes
+    event_ts: bytes
+    price: bytes
+    size: bytes
     partition: int
-    offset: _containers.RepeatedScalarFieldContainer[int]
-    index: _containers.RepeatedScalarFieldContainer[int]
-    condition_index: _containers.RepeatedScalarFieldContainer[int]
+    offset: bytes
+    index: bytes
+    condition_index: bytes
     condition_sets: _containers.RepeatedScalarFieldContainer[str]
     stamps: Stamps
     position: str
     oldest_logged_ts: int
-    def __init__(self, symbols: _Optional[_Iterable[str]] = ..., symbol_index: _Optional[_Iterable[int]] = ..., event_ts: _Optional[_Iterable[int]] = ..., price: _Optional[_Iterable[float]] = ..., size: _Optional[_Iterable[float]] = ..., partition: _Optional[int] = ..., offset: _Optional[_Iterable[int]] = ..., index: _Optional[_Iterable[int]] = ..., condition_index: _Optional[_Iterable[int]] = ..., condition_sets: _Optional[_Iterable[str]] = ..., stamps: _Optional[_Union[Stamps, _Mapping]] = ..., position: _Optional[str] = ..., oldest_logged_ts: _Optional[int] = ...) -> None: ...
+    def __init__(self, symbols: _Optional[_Iterable[str]] = ..., symbol_index: _Optional[bytes] = ..., event_ts: _Optional[bytes] = ..., price: _Optional[bytes] = ..., size: _Optional[bytes] = ..., partition: _Optional[int] = ..., offset: _Optional[bytes] = ..., index: _Optional[bytes] = ..., condition_index: _Optional[bytes] = ..., condition_sets: _Optional[_Iterable[str]] = ..., stamps: _Optional[_Union[Stamps, _Mapping]] = ..., position: _Optional[str] = ..., oldest_logged_ts: _Optional[int] = ...) -> None: ...
+
+class PackedTapeResponse(_message.Message):
+    __slots__ = ("tape",)
+    TAPE_FIELD_NUMBER: _ClassVar[int]
+    tape: PackedTape
+    def __init__(self, tape: _Optional[_Union[PackedTape, _Mapping]] = ...) -> None: ...
 
 class Bars(_message.Message):
     __slots__ = ("symbol", "interval", "start", "open", "high", "low", "close", "volume", "vwap", "trades", "state", "revision", "incomplete", "filled")
