@@ -1,7 +1,9 @@
 """Every child that a feed should have, as a pure function of its specification and of what is seen of it.
 
 Each is the full intent for a server-side apply. Topics and tables come first: pods that need them are made, and
-replaced by newer ones, only after the prepare Job of just this specification has succeeded.
+replaced by newer ones, only after the prepare Job of just this specification has succeeded. Meanwhile a feed that ran
+before goes on as it is: its Deployments are left alone, and one that somebody deletes comes back as it is specified
+now, for its topics and tables are there but for what is new.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from marketfeed_operator.children_ingest import ingest
-from marketfeed_operator.children_jobs import history, history_name, prepare, prepare_name
+from marketfeed_operator.children_jobs import history_there, history_wanted, prepare, prepare_name
 from marketfeed_operator.children_network import disruption_budgets, network_policies, pod_monitor
 from marketfeed_operator.children_parts import Child, PodDefaults, child, labels_of
 from marketfeed_operator.children_services import generator, generator_service, mds, mds_services, recorder
@@ -48,21 +50,30 @@ def desired(feed: MarketFeed, state: FeedState, planned: Planned, defaults: PodD
     jobs = [prepare(feed, defaults)]
     rest: list[Child] = []
     waiting: tuple[Member, ...] = ()
-    if is_prepared(feed, state, defaults):
+    there = {("Deployment", str(its["metadata"]["name"])) for its in state.of_kind("Deployment")}
+    ready = is_prepared(feed, state, defaults)
+    if ready or _ran_before(feed, there):
         members = ingest(feed, state, planned, defaults, now)
         rest = [recorder(feed, defaults), *members.apply, mds(feed, defaults)]
         keep |= {("Deployment", name) for name in members.keep}
         waiting = tuple(members.waiting)
-        if feed.spec.source.history is not None:
-            jobs.append(history(feed, defaults))
-    else:
-        keep |= {("Deployment", str(its["metadata"]["name"])) for its in state.of_kind("Deployment")}
+    if ready and feed.spec.source.history is not None:
+        jobs.append(history_wanted(feed, defaults, state))
+    if not ready:
+        keep |= there
+        rest = [its for its in rest if _key(its) not in there]
     # A history Job outlives each new prepare Job: another one would read the files again.
-    once = {("Job", history_name(feed))} if feed.spec.source.history is not None else set()
+    read = history_there(feed, state) if feed.spec.source.history is not None and not ready else None
+    once = set() if read is None else {("Job", str(read["metadata"]["name"]))}
     keep |= {key for key in {*once, *map(_key, jobs)} if state.named(*key) is not None}
     rest += [pod_monitor(feed)] if state.pod_monitors else []
     applied = [its for its in [*first, *jobs, *rest] if _key(its) not in keep or its in first]
     return Desired(tuple(applied), frozenset(keep), waiting)
+
+
+def _ran_before(feed: MarketFeed, there: set[tuple[str, str]]) -> bool:
+    """Whether topics and tables were made for the feed: only then has it a recorder or an mds."""
+    return not there.isdisjoint({("Deployment", f"{feed.name}-recorder"), ("Deployment", f"{feed.name}-mds")})
 
 
 def plan_config_map(feed: MarketFeed, planned: Planned) -> Child:

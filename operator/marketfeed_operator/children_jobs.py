@@ -1,7 +1,8 @@
 """Jobs, named by a hash of what they depend on: another hash is another Job, and the same Job is never run twice.
 
 `prepare` waits for its servers and is tried until it succeeds. A failed import may be repeated, as it stores all or
-nothing; a failed replay may not, as what it sent stays in the log.
+nothing, and is once its pod would be another one (other files, stores, credentials or image); a failed replay may not,
+as what it sent stays in the log.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from marketfeed_operator.children_parts import (
     value,
     volume_mount,
 )
+from marketfeed_operator.observed import TEMPLATE_HASH, FeedState, Object, annotations_on, holds
 from marketfeed_operator.spec import MarketFeed
 
 # Containers of prepare are restarted by the kubelet with its own back-off, at most every 5 minutes.
@@ -56,8 +58,30 @@ def history_name(feed: MarketFeed) -> str:
     return f"{feed.name}-history-{hash_of(feed.feed_id, feed.spec.source.history, feed.spec.calendar)}"
 
 
+def history_there(feed: MarketFeed, state: FeedState) -> Object | None:
+    """The Job that reads, or has read, the present files; of several the one that has not failed."""
+    first = history_name(feed)
+    found = [job for job in state.of_kind("Job") if str(job["metadata"]["name"]).startswith(first)]
+    return min(found, key=lambda job: (holds(job, "Failed"), -len(job["metadata"]["name"])), default=None)
+
+
+def history_wanted(feed: MarketFeed, defaults: PodDefaults, state: FeedState) -> Child:
+    """The history Job as it should be: the one that is there, unless that is a failed import which may succeed now."""
+    wanted, there = history(feed, defaults), history_there(feed, state)
+    if there is None:
+        return wanted
+    template = wanted["metadata"]["annotations"][TEMPLATE_HASH]
+    source = feed.spec.source.history
+    is_import = source is not None and source.mode == "import"
+    if is_import and holds(there, "Failed") and annotations_on(there).get(TEMPLATE_HASH) not in (None, template):
+        wanted["metadata"]["name"] = f"{history_name(feed)}-{template[:5]}"
+    else:
+        wanted["metadata"]["name"] = there["metadata"]["name"]
+    return wanted
+
+
 def history(feed: MarketFeed, defaults: PodDefaults) -> Child:
-    """The Job of `source.history`."""
+    """The Job of `source.history`, under the name of its first try."""
     source = feed.spec.source.history
     assert source is not None
     files = [f"{_FILES_DIR}/{path}" for path in source.files.paths]
@@ -98,4 +122,6 @@ def history(feed: MarketFeed, defaults: PodDefaults) -> Child:
         },
         "template": pod_template(feed, defaults, container, labels, restartPolicy="Never"),
     }
-    return child(feed, "batch/v1", "Job", history_name(feed), labels, spec=spec)
+    made = child(feed, "batch/v1", "Job", history_name(feed), labels, spec=spec)
+    made["metadata"]["annotations"] = {TEMPLATE_HASH: hash_of(spec["template"])}
+    return made

@@ -24,7 +24,7 @@ from kubernetes.aio.config import incluster_config
 from marketfeed_operator import metrics
 from marketfeed_operator.cluster_errors import ClusterError, Conflict, OperatorSettingError, Unavailable, of_status
 from marketfeed_operator.cluster_session import MountedToken, authorize
-from marketfeed_operator.kinds import BY_NAME, FIELD_MANAGER, Kind
+from marketfeed_operator.kinds import BY_NAME, EVENT, FIELD_MANAGER, Kind
 from marketfeed_operator.settings import OperatorSettings
 
 log = logging.getLogger("operator.cluster")
@@ -107,6 +107,17 @@ class Cluster:
         query = [("fieldSelector", f"metadata.name={name}")]
         answer = await self._request("get", kind.path(namespace), query=query, accept=_METADATA_LIST)
         return next(iter(answer.get("items") or ()), None)
+
+    async def refusal_of_pods(self, namespace: str, kind: str, name: str, uid: str) -> str | None:
+        """Why a controller could make no pod for its object, by its newest event; None if it says nothing.
+
+        A Job has no condition for it, so its events are asked for, and only when it lacks its pod.
+        """
+        selector = f"regarding.kind={kind},regarding.name={name},regarding.uid={uid},reason=FailedCreate"
+        answer = await self._request("get", EVENT.path(namespace), query=[("fieldSelector", selector), ("limit", "50")])
+        events = answer.get("items") or []
+        newest = max(events, key=_last_seen, default=None)
+        return None if newest is None else str(newest.get("note") or "").removeprefix("Error creating: ")
 
     async def apply(self, wanted: Mapping[str, Any], manager: str = FIELD_MANAGER, status: bool = False) -> Object:
         """Server-side apply, with force: `wanted` is the manager's whole intent. Returns the object as stored."""
@@ -246,3 +257,10 @@ def _retry_after_s(error: Any) -> float | None:
         return float(error.headers["Retry-After"])
     except (TypeError, KeyError, ValueError):
         return None
+
+
+def _last_seen(event: Object) -> str:
+    """When an event happened last: RFC 3339 in UTC, so texts compare as times."""
+    series, metadata = event.get("series") or {}, event.get("metadata") or {}
+    times = (series.get("lastObservedTime"), event.get("deprecatedLastTimestamp"), event.get("eventTime"))
+    return next((str(time) for time in times if time), str(metadata.get("creationTimestamp", "")))

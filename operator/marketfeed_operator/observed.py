@@ -6,8 +6,9 @@ Objects are the API server's JSON; of each only metadata, `status`, a Deployment
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 Object = Mapping[str, Any]
@@ -75,12 +76,14 @@ class FeedState:
     readings       what pods said, by pod name
     symbols_text   the content that `symbolsFrom` names; None if there is none
     pod_monitors   whether the API of PodMonitors is served
+    refusals       why the API server takes no pod of a Job, by the Job's name, in its own words
     """
 
     objects: tuple[Object, ...] = ()
     readings: Mapping[str, PodReading] = field(default_factory=dict)
     symbols_text: str | None = None
     pod_monitors: bool = False
+    refusals: Mapping[str, str] = field(default_factory=dict)
 
     def of_kind(self, kind: str) -> Iterator[Object]:
         """The objects of a kind that are not on their way out."""
@@ -144,6 +147,26 @@ def holds(obj: Object, kind: str) -> bool:
     """Whether a condition is True."""
     found = condition(obj, kind)
     return found is not None and found.get("status") == "True"
+
+
+def podless_jobs(objects: Iterable[Object], now: datetime, at_least_s: float) -> list[Object]:
+    """The Jobs that are not at their end, have no pod, and are at least so old."""
+    objects = tuple(objects)
+    owners = {str(owner["uid"]) for obj in objects if obj["kind"] == "Pod" for owner in owners_of(obj)}
+    found = []
+    for job in objects:
+        if job["kind"] != "Job" or "deletionTimestamp" in job["metadata"] or str(job["metadata"].get("uid")) in owners:
+            continue
+        made = str(job["metadata"].get("creationTimestamp") or "")
+        age_s = (now - datetime.fromisoformat(made)).total_seconds() if made else 0.0
+        if age_s >= at_least_s and not holds(job, "Complete") and not holds(job, "Failed"):
+            found.append(job)
+    return found
+
+
+def owners_of(obj: Object) -> list[Object]:
+    """What an object belongs to."""
+    return obj["metadata"].get("ownerReferences") or []
 
 
 def is_settled(deployment: Object) -> bool:

@@ -83,6 +83,14 @@ def plan_in_force(feed: MarketFeed, state: FeedState) -> Plan | None:
     return None if found is None else decode(str((found.get("data") or {}).get(PLAN_KEY, "")))
 
 
+def followed_revision(state: FeedState) -> int:
+    """The highest revision that a pod says it follows; 0 if none says. A lower one would be ignored by it."""
+    told = [
+        reading.part("symbols").get("plan_revision") for pod in state.pods("ingest") if (reading := state.reading(pod))
+    ]
+    return max((revision for revision in told if isinstance(revision, int)), default=0)
+
+
 def next_plan(feed: MarketFeed, symbols: Sequence[str], state: FeedState, now: datetime) -> Planned:
     """The plan that should be in force."""
     previous = plan_in_force(feed, state)
@@ -93,6 +101,9 @@ def next_plan(feed: MarketFeed, symbols: Sequence[str], state: FeedState, now: d
         plan = _made(feed, symbols, previous, loads)
     else:
         plan = settled_plan
+    if previous is None and (followed := followed_revision(state)):
+        # Somebody deleted the plan: what is made anew has to be newer than what pods know.
+        plan = Plan(followed + 1, plan.assigned, plan.overflow, plan.weights)
     if previous is not None and plan.revision == previous.revision and tuple(plan.weights) == tuple(previous.weights):
         return Planned(previous, False, 0, "", _planned_at(feed, state) or _text(now))
     if previous is not None and plan.revision == previous.revision:

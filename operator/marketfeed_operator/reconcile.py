@@ -25,7 +25,7 @@ from marketfeed_operator.feed_gauges import FeedGauges
 from marketfeed_operator.handlers import Snapshot
 from marketfeed_operator.kinds import CONFIG_MAP, POD, POD_MONITOR
 from marketfeed_operator.logs import facts
-from marketfeed_operator.observed import FeedState, PodReading
+from marketfeed_operator.observed import FeedState, PodReading, podless_jobs
 from marketfeed_operator.observed_objects import Observed
 from marketfeed_operator.poller import Poller, Reading, targets_of
 from marketfeed_operator.settings import OperatorSettings
@@ -42,6 +42,8 @@ _STATE_KINDS = frozenset({"Deployment", "Job", "Pod", "ConfigMap"})
 RESYNC = "marketfeed.dev/resync"
 # Whether an optional API is served is asked so often at most.
 _API_CHECK_S = 120.0
+# A Job that is so old and has no pod is asked after, and so often.
+POD_DUE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,17 +144,26 @@ class Reconciler:
 
     async def _state(self, key: Key, feed: Observed, seen: Snapshot) -> FeedState:
         age_from = time.monotonic()
+        viewed = self._children.view(key, seen.children)
         return FeedState(
-            objects=tuple(
-                child.body for child in self._children.view(key, seen.children) if child.kind in _STATE_KINDS
-            ),
+            objects=tuple(child.body for child in viewed if child.kind in _STATE_KINDS),
             readings={
                 pod: PodReading(age_from - one.at, one.body)
                 for pod, one in self._fresh_readings(key, seen.children).items()
             },
             symbols_text=await self._symbols(key, feed),
             pod_monitors=await self._serves_monitors(),
+            refusals=await self._refusals(key, viewed),
         )
+
+    async def _refusals(self, key: Key, children: Iterable[Observed]) -> dict[str, str]:
+        """Why Jobs have no pod, where the API server refuses it: a quota, a LimitRange, Pod Security."""
+        found = {}
+        for job in podless_jobs((child.body for child in children), datetime.now(UTC), POD_DUE_S):
+            name, uid = str(job["metadata"]["name"]), str(job["metadata"]["uid"])
+            if refused := await self._cluster.refusal_of_pods(key[0], "Job", name, uid):
+                found[name] = refused
+        return found
 
     async def _carry_out(self, key: Key, feed: Observed, seen: Snapshot, decided: Decided) -> Decided:
         """Say what will happen, then make it happen. What the API server refuses is a problem of this feed."""
@@ -216,7 +227,9 @@ class Reconciler:
         self.gauges.set(key, new)
         await self._say_conditions(feed, previous, new)
         if decided.problem is None:
-            return Outcome(again_after_s=wait_s)
+            # Nothing tells when a Job gets no pod, so somebody has to look.
+            due_s = [POD_DUE_S + 1.0] if podless_jobs(state.objects, now, 0.0) else []
+            return Outcome(again_after_s=min([*due_s, *([] if wait_s is None else [wait_s])], default=None))
         metrics.RECONCILE_ERRORS.labels(decided.problem.reason).inc()
         return Outcome(failed=True, at_least_s=decided.at_least_s) if decided.refused else DONE
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 import msgspec
 
 from marketfeed_operator.children import Desired, is_prepared
-from marketfeed_operator.children_jobs import history_name
+from marketfeed_operator.children_jobs import history_there
 from marketfeed_operator.children_parts import PodDefaults
 from marketfeed_operator.observed import FeedState, Object, holds, is_settled
 from marketfeed_operator.plan import Planned
@@ -167,7 +167,7 @@ def _look(feed: MarketFeed, state: FeedState, planned: Planned, wanted: Desired 
         resharding=moving,
         all_published=all_published(state, planned.plan),
         waiting=len(wanted.waiting) if wanted is not None else 0,
-        job=state.named("Job", history_name(feed)) if feed.spec.source.history is not None else None,
+        job=history_there(feed, state) if feed.spec.source.history is not None else None,
     )
 
 
@@ -249,9 +249,8 @@ def _idle_parts(seen: _Seen) -> list[str]:
 
 
 def _preparing(seen: _Seen) -> str:
-    pods = seen.state.pods("prepare")
-    if not pods:
-        return "topics and tables are to be made; the Job has no pod yet (if that lasts: kubectl describe job)"
+    if not seen.state.pods("prepare"):
+        return "topics and tables are to be made; the Job has no pod yet"
     return "topics and tables are being made; the rest waits for it"
 
 
@@ -288,7 +287,7 @@ def _degraded(seen: _Seen, worst: Finding | None) -> _Judgement:
     if worst is not None and seen.prepared:
         return _Judgement(True, worst.reason, worst.message)
     short = [view for view in seen.shards if view.serving and view.at_work < seen.feed.spec.redundancy]
-    if short:
+    if short and seen.feed.spec.redundancy > 1:
         names = ", ".join(str(view.shard) for view in short)
         return _Judgement(True, Reason.NO_STANDBY, f"fewer members than spec.redundancy at work in shard {names}")
     return _Judgement(False, Reason.AS_SPECIFIED, "all that was asked for is served")

@@ -140,14 +140,20 @@ def _of_deployment(deployment: Object) -> Iterator[Finding]:
     failure = condition(deployment, "ReplicaFailure")
     if failure is None or failure.get("status") != "True":
         return
-    name, message = deployment["metadata"]["name"], str(failure.get("message", ""))
+    yield _no_pod(str(deployment["metadata"]["name"]), str(failure.get("message", "")))
+
+
+def _no_pod(name: str, message: str) -> Finding:
     if "exceeded quota" in message:
-        yield Finding(Reason.QUOTA_EXCEEDED, f"{name} gets no pod: {message}; raise the quota or lower resources", True)
-    else:
-        yield Finding(Reason.POD_REFUSED, f"{name} gets no pod: {message}", final=True)
+        return Finding(
+            Reason.QUOTA_EXCEEDED, f"{name} gets no pod: {message}; raise the quota or lower resources", True
+        )
+    return Finding(Reason.POD_REFUSED, f"{name} gets no pod: {message}", final=True)
 
 
 def _of_job(state: FeedState, job: Object) -> Iterator[Finding]:
+    if (refused := state.refusals.get(str(job["metadata"]["name"]))) is not None:
+        yield _no_pod(str(job["metadata"]["name"]), refused)
     failed = condition(job, "Failed")
     if failed is None or failed.get("status") != "True":
         return
@@ -162,8 +168,8 @@ def _of_job(state: FeedState, job: Object) -> Iterator[Finding]:
     if component == "history":
         yield Finding(
             Reason.HISTORY_FAILED,
-            f"the files could not be read: {words}; correct spec.source.history,"
-            f" or delete the Job {job['metadata']['name']} to try once more",
+            f"the files could not be read: {words}; correct spec.source.history or the"
+            f" stores of an import, or delete the Job {job['metadata']['name']} to try once more",
             final=True,
         )
     else:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from tests.integration.operator.control_plane import ControlPlane
-from tests.integration.operator.plane import DEPLOYMENT, JOB, Admin, FakeKubelet, eventually, feed, replica
+from tests.integration.operator.plane import DEPLOYMENT, JOB, Admin, FakeKubelet, Object, eventually, feed, replica
 
 from marketfeed_operator.kinds import BY_NAME, CONFIG_MAP, MARKETFEED
 
@@ -48,12 +49,12 @@ async def test_a_feed_comes_up_and_the_operator_leaves_no_trace_on_it(
 async def test_drift_is_repaired_within_ten_seconds(
     plane: ControlPlane, admin: Admin, kubelet: FakeKubelet, settings: dict[str, object], tmp_path: Path
 ) -> None:
-    """A deleted Deployment, Service and plan come back; a changed image, port and label are set right."""
+    """A deleted Deployment, Job, Service and plan come back; a changed image, port and label are set right."""
     async with replica(tmp_path, plane.kubeconfig, **settings) as operator:
         await admin.apply(feed("x", admin.namespace))
         await ready(admin, "x")
         plan = await admin.get(CONFIG_MAP, "x-plan")
-        for kind in (DEPLOYMENT, SERVICE, CONFIG_MAP, BY_NAME["NetworkPolicy"]):
+        for kind in (DEPLOYMENT, JOB, SERVICE, CONFIG_MAP, BY_NAME["NetworkPolicy"]):
             before = await admin.names(kind)
             assert before
             for name in before:
@@ -121,7 +122,40 @@ async def test_scaling_goes_through_the_scale_subresource(
         await eventually(lambda: _scaled(admin, 3))
         scale = await admin.cluster._request("get", path)
         assert "marketfeed.dev/feed=x" in scale["status"]["selector"]
-        assert "Planned" in await reasons(admin)
+        plan = await admin.get(CONFIG_MAP, "x-plan")
+        assert plan is not None
+        revision = json.loads(plan["data"]["plan.json"])["revision"]
+        announced = [one for one in await events(admin) if f"revision {revision}:" in one.get("note", "")]
+        assert [one["reason"] for one in announced] == ["Planned"]
+        # Versions of the API server's store rise with every write, of whatever object.
+        assert int(announced[0]["metadata"]["resourceVersion"]) < int(plan["metadata"]["resourceVersion"])
+
+
+async def test_a_quota_is_told_and_heals(
+    plane: ControlPlane, admin: Admin, kubelet: FakeKubelet, settings: dict[str, object], tmp_path: Path
+) -> None:
+    """Where not even the first Job gets its pod: the API server's own sentence; raised, it goes on by itself."""
+    quota = {
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small", "namespace": admin.namespace},
+        "spec": {"hard": {"pods": "0"}},
+    }  # fmt: skip
+    path = f"/api/v1/namespaces/{admin.namespace}/resourcequotas"
+    await admin.cluster._request("post", path, quota)
+
+    async def in_force() -> bool:
+        found = await admin.cluster._request("get", f"{path}/small")
+        return bool(found.get("status", {}).get("hard"))
+
+    await eventually(in_force)
+    async with replica(tmp_path, plane.kubeconfig, **settings):
+        await admin.apply(feed("x", admin.namespace))
+        await eventually(lambda: admin.is_condition("x", "Stalled", "True"), 40.0)
+        told = await admin.condition("x", "Ready")
+        assert told["reason"] == "QuotaExceeded"
+        assert "exceeded quota: small" in told["message"]
+        assert "raise the quota" in told["message"]
+        await admin.cluster._request("delete", f"{path}/small")
+        await ready(admin, "x", 90.0)
 
 
 async def _has(admin: Admin, wanted: set[str]) -> bool:
@@ -133,10 +167,10 @@ async def _scaled(admin: Admin, shards: int) -> bool:
     return found is not None and found["status"].get("shards") == shards
 
 
-async def reasons(admin: Admin) -> set[str]:
-    """Reasons of all events of the namespace that the operator reported."""
+async def events(admin: Admin) -> list[Object]:
+    """All events of the namespace that the operator reported."""
     listed = await admin.cluster._request("get", f"/apis/events.k8s.io/v1/namespaces/{admin.namespace}/events")
-    return {one["reason"] for one in listed["items"] if one.get("reportingController") == "marketfeed.dev/operator"}
+    return [one for one in listed["items"] if one.get("reportingController") == "marketfeed.dev/operator"]
 
 
 async def test_a_paused_feed_is_left_alone_and_goes_on_after(

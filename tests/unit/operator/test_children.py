@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from tests.unit.operator.feeds import FINNHUB, HISTORY, as_observed, done, feed, pod_of
 
 from marketfeed.generator.settings import GeneratorSettings
-from marketfeed.history.settings import ImportSettings, ReplaySettings
 from marketfeed.ingest.settings import IngestSettings
 from marketfeed.mds.settings import MdsSettings
 from marketfeed.prepare.settings import PrepareSettings
@@ -21,7 +20,7 @@ from marketfeed.recorder.settings import RecorderSettings
 from marketfeed.runtime.settings import Settings
 from marketfeed_operator.children import Desired, desired, is_prepared, plan_config_map
 from marketfeed_operator.children_ingest import ingest_name, key_indices, leaving, members
-from marketfeed_operator.children_jobs import history, history_name, prepare, prepare_name
+from marketfeed_operator.children_jobs import prepare, prepare_name
 from marketfeed_operator.children_network import disruption_budgets, network_policies, pod_monitor
 from marketfeed_operator.children_parts import PodDefaults, hash_of
 from marketfeed_operator.children_services import mds_services
@@ -166,40 +165,6 @@ def test_spool_and_buffer_fit_into_their_volume(gigabytes: float) -> None:
     loaded = IngestSettings.load(env=env_of(pod))
     assert loaded.spool_dir.is_relative_to("/var/lib/marketfeed")
     assert 0.85 * limit_mb <= loaded.spool_mb + loaded.buffer_mb <= 0.95 * limit_mb
-
-
-@pytest.mark.parametrize(("mode", "service"), [("import", ImportSettings), ("replay", ReplaySettings)])
-def test_the_history_job_reads_its_files_once(mode: str, service: type[Settings]) -> None:
-    """Its name changes with what it reads and with nothing else; a replay is never repeated by itself."""
-    source = {"history": {"mode": mode, "files": {"persistentVolumeClaim": "data", "paths": ["a.csv", "b/c.csv.gz"]}}}
-    its = feed(source=source)
-    job = history(its, DEFAULTS)
-    container = job["spec"]["template"]["spec"]["containers"][0]
-    assert container["args"] == ["history", mode, "/data/a.csv", "/data/b/c.csv.gz"]
-    service.load(env=env_of(job))
-    assert job["spec"]["backoffLimit"] == (3 if mode == "import" else 0)
-    assert history_name(feed(source=source, image="other:1")) == history_name(its)
-    more = {"history": {**source["history"], "files": {"persistentVolumeClaim": "data", "paths": ["a.csv"]}}}
-    assert history_name(feed(source=more)) != history_name(its)
-    found = run(its, prepared(its))
-    assert names(found, "Deployment") == {"demo-recorder", "demo-mds"}
-    assert names(found, "Job") == {history_name(its)}
-    again = run(its, prepared(its, as_observed(job)))
-    assert names(again, "Job") == set()
-    assert ("Job", history_name(its)) in again.keep
-
-
-@pytest.mark.parametrize("end", [None, "Complete", "Failed"])
-def test_files_are_not_read_again_when_topics_and_tables_are_prepared_anew(end: str | None) -> None:
-    """A new image or retention has a new prepare Job; the history Job, running or at its end, stays meanwhile."""
-    before = feed(source=HISTORY)
-    job = history(before, DEFAULTS)
-    seen = as_observed(job) if end is None else done(job, end)
-    changed = feed(source=HISTORY, image="newer:1")
-    found = run(changed, prepared(before, seen))
-    assert names(found, "Job") == {prepare_name(changed, DEFAULTS)}
-    assert ("Job", history_name(changed)) in found.keep
-    assert ("Job", history_name(changed)) not in run(changed, prepared(before)).keep
 
 
 def test_each_member_speaks_to_the_generator_with_a_key_of_its_own() -> None:

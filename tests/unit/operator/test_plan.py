@@ -51,6 +51,15 @@ def test_the_first_plan_serves_every_symbol() -> None:
     assert "to shard 1" in planned.summary
 
 
+def test_a_plan_that_was_deleted_is_made_above_what_pods_follow() -> None:
+    """Ingest ignores a revision that is not newer than its own, so counting must not begin anew."""
+    its = feed(shards=1)
+    state = state_after(its, next_plan(its, SYMBOLS, FeedState(), NOW), {})
+    pods = tuple(its for its in state.objects if its["kind"] == "Pod")
+    followed = FeedState(pods, {"pod-0": PodReading(1.0, {"symbols": {"plan_revision": 41}})})
+    assert next_plan(its, SYMBOLS, followed, NOW).plan.revision == 42
+
+
 def test_what_ingest_reads_is_what_was_planned() -> None:
     """The ConfigMap's content is the plan file of the services, byte for byte understood by both sides."""
     planned = next_plan(feed(shards=3), SYMBOLS, FeedState(), NOW)

@@ -13,7 +13,7 @@ from tests.unit.operator.feeds import FINNHUB, HISTORY, as_observed, done, feed_
 from marketfeed_operator.children import desired
 from marketfeed_operator.children_jobs import history, prepare
 from marketfeed_operator.children_parts import PodDefaults
-from marketfeed_operator.observed import FeedState, PodReading
+from marketfeed_operator.observed import FeedState, PodReading, podless_jobs
 from marketfeed_operator.plan import next_plan
 from marketfeed_operator.spec import InvalidSpec, parse, symbols_of
 from marketfeed_operator.spec_status import CONDITIONS, MEANINGS, OVERFLOW_SHOWN, Reason
@@ -218,6 +218,37 @@ def test_quota_and_refused_pods_are_told() -> None:
         status = status_of(obj, FeedState((*others, refused), state.readings))
         assert told(status)["Stalled"] == ("True", reason)
         assert words in message(status, "Stalled")
+
+
+def test_a_job_without_its_pod_says_why() -> None:
+    """Its controller has no condition for it: the API server's words come from the Job's events."""
+    obj = feed_object()
+    job = as_observed(prepare(parse(obj), DEFAULTS))
+    name = job["metadata"]["name"]
+    status = status_of(obj, FeedState((job,), refusals={name: "pods is forbidden: exceeded quota: small"}))
+    assert told(status)["Stalled"] == ("True", "QuotaExceeded")
+    assert told(status)["Ready"] == ("False", "QuotaExceeded")
+    assert f"{name} gets no pod: pods is forbidden: exceeded quota: small; raise" in message(status, "Ready")
+
+
+def test_jobs_that_lack_a_pod_are_found() -> None:
+    """Old enough, not at their end, and nobody's owner."""
+    made = {"uid": "j", "creationTimestamp": "2026-11-25T11:59:50Z", "name": "job"}
+    job = {"kind": "Job", "metadata": made, "status": {}}
+    pod = {"kind": "Pod", "metadata": {"name": "p", "ownerReferences": [{"uid": "j"}]}, "status": {}}
+    ended = {**job, "status": {"conditions": [{"type": "Failed", "status": "True"}]}}
+    assert podless_jobs([job], NOW, 5.0) == [job]
+    assert podless_jobs([job], NOW, 11.0) == []
+    assert podless_jobs([job, pod], NOW, 5.0) == []
+    assert podless_jobs([ended], NOW, 5.0) == []
+
+
+def test_one_member_a_shard_has_no_standby_to_lack() -> None:
+    """While a feed of redundancy 1 is resharded nothing is degraded: less was not asked for."""
+    obj = feed_object(shards=2)
+    moving = {**LIVE, "phase": "taking over"}
+    status = status_of(obj, state_of(obj, {"0-0": moving}))
+    assert told(status)["Degraded"][0] == "False"
 
 
 @pytest.mark.parametrize(
