@@ -65,23 +65,26 @@ def complaint(feed: Feed, word: str) -> Object | None:
     return next((one for one in conditions if word in one.get("message", "")), None)
 
 
-def test_a_quota_is_told_and_heals(new_feed: Callable[[Object], Feed]) -> None:
-    """A quota that lets not even the first Job have its pod is quoted, with what to do; raised, all goes on by itself."""
-    feed = new_feed(manifest("no-room", rate=200, symbols=5))
+def test_a_quota_is_told_and_heals(installation: Cluster, new_feed: Callable[[Object], Feed]) -> None:
+    """A quota that lets not even the first Job have its pod is quoted, with what to do; gone, all goes on by itself."""
     quota = {
         "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "no-room"}, "spec": {"hard": {"pods": "0"}},
     }  # fmt: skip
-    feed.cluster.apply(quota)
+    installation.apply(quota)
     try:
-        feed.cluster.kubectl("delete", "marketfeed", feed.name)
-        feed.cluster.until("the quota is in force", lambda: feed.cluster.get("quota", "no-room").get("status"), 30)
-        feed.cluster.apply(manifest("no-room", rate=200, symbols=5))
-        told = feed.cluster.until("the quota is told", functools.partial(complaint, feed, "exceeded quota"), 60)
+        installation.until("the quota is in force", functools.partial(in_force, installation, "no-room"), 30)
+        feed = new_feed(manifest("no-room", rate=200, symbols=5))
+        told = installation.until("the quota is told", functools.partial(complaint, feed, "exceeded quota"), 60)
         print(f"\n{told['type']} {told['reason']}: {told['message']}")
         assert told["reason"] == "QuotaExceeded"
     finally:
-        feed.cluster.kubectl("delete", "quota", "no-room")
+        installation.kubectl("delete", "quota", "no-room")
     print(f"Ready {feed.ready_within(150):.1f} s after the quota went")
+
+
+def in_force(cluster: Cluster, quota: str) -> bool:
+    """Whether a quota is counted."""
+    return bool(cluster.get("quota", quota).get("status", {}).get("hard"))
 
 
 def test_a_pod_that_is_not_restricted_is_refused(installation: Cluster) -> None:
