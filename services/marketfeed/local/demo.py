@@ -156,7 +156,7 @@ class Demo:
                     raise Unavailable("the page", url, f"no answer within {PAGE_S:.0f} s ({error.reason})") from error
                 await asyncio.sleep(0.1)
         self.view.title = f"marketfeed demo, {url}"
-        self.view.say(f"the page: {url}  (feed {self.plan.feed}; Ctrl-C ends)")
+        self.view.say(f"the page: {url}  gRPC: 127.0.0.1:{self.plan.grpc_port}  (feed {self.plan.feed}; Ctrl-C ends)")
         if self.settings.open:
             await asyncio.to_thread(webbrowser.open, url)
 
@@ -171,20 +171,13 @@ def make_plan(settings: DemoSettings, state: Path, view: StatusView) -> RunPlan:
         raise SettingError("--for", "needs the generator: only that says what it has sent; leave out --source finnhub")
     if settings.shards < 1:
         raise SettingError("--shards", f"is {settings.shards}, must be 1 or more")
-    if not 0 <= settings.port <= 65_535:
-        raise SettingError("--port", f"is {settings.port}, must be from 1 to 65535, or 0 for any free one")
     if generated and not RATE_MIN <= settings.rate <= RATE_MAX:
         raise SettingError("--rate", f"is {settings.rate:,.10g}, must be from {RATE_MIN:g} to {RATE_MAX:,.10g}")
     symbols, universe = _symbols(settings, generated)
     state.mkdir(parents=True, exist_ok=True)
-    port = settings.port
-    if port and not ports.is_free(port):
-        port = 0
-    chosen = ports.choose(("feed", "page"), state / "service-ports.json")
-    if not port:
-        port = chosen["page"]
-        if settings.port:
-            view.say(f"port {settings.port} is in use, so the page is on port {port} (--port chooses another)")
+    chosen = ports.choose(("feed", "page", "grpc"), state / "service-ports.json")
+    port = _port(settings.port, chosen["page"], "the page", "--port", view)
+    grpc_port = _port(settings.grpc_port, chosen["grpc"], "gRPC", "--grpc-port", view)
     return RunPlan(
         faulty=bool(settings.fault),
         feed=settings.feed or ("demo" if duration_s is None else f"run{secrets.token_hex(4)}"),
@@ -193,8 +186,20 @@ def make_plan(settings: DemoSettings, state: Path, view: StatusView) -> RunPlan:
         universe=universe,
         feed_port=chosen["feed"],
         public_port=port,
+        grpc_port=grpc_port,
         retention_gb=retention_gb(settings.rate, duration_s),
     )
+
+
+def _port(wanted: int, other: int, what: str, flag: str, view: StatusView) -> int:
+    """The wanted port if it is free, else the other one. Raises SettingError."""
+    if not 0 <= wanted <= 65_535:
+        raise SettingError(flag, f"is {wanted}, must be from 1 to 65535, or 0 for any free one")
+    if wanted and ports.is_free(wanted):
+        return wanted
+    if wanted:
+        view.say(f"port {wanted} is in use, so {what} is on port {other} ({flag} chooses another)")
+    return other
 
 
 def _symbols(settings: DemoSettings, generated: bool) -> tuple[tuple[str, ...], int]:

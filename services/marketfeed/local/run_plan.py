@@ -30,6 +30,7 @@ class RunPlan:
     universe     how many symbols the generator has
     feed_port    the generator's WebSocket and manifest
     public_port  the page and the API
+    grpc_port    market data for other services
     faulty       whether the generator was told to make faults
     """
 
@@ -39,6 +40,7 @@ class RunPlan:
     universe: int
     feed_port: int
     public_port: int
+    grpc_port: int
     retention_gb: float
     faulty: bool = False
 
@@ -90,7 +92,8 @@ def service_programs(
             ServiceProgram(name=name, module="ingest", env={**base, **_ingest(settings, plan, shard, state)})
         )
     programs.append(ServiceProgram(name="recorder", module="recorder", env=recorder))
-    mds = _variables(public_port=plan.public_port, **({"ui_dir": ui_dir} if ui_dir else {}))
+    ports = {"public_port": plan.public_port, "grpc_port": plan.grpc_port}
+    mds = _variables(**ports, **({"ui_dir": ui_dir} if ui_dir else {}))
     programs.append(ServiceProgram(name="mds", module="mds", env={**base, **mds, **_previous_closes(settings)}))
     return programs
 

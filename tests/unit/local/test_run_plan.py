@@ -18,6 +18,7 @@ PLAN = RunPlan(
     universe=50,
     feed_port=7001,
     public_port=7002,
+    grpc_port=0,
     retention_gb=2.0,
 )
 
