@@ -34,6 +34,7 @@ class Hub:
         self._fanout: Fanout | None = None
         self._waiting: set[tuple[int, int, asyncio.Future[None]]] = set()
         self._turn: asyncio.Future[None] | None = None
+        self._committed: dict[int, int] = {}
         self._unsent_trace: str | None = None  # of what was applied since the last turn of the fan-out
         self.lag_s = 0.0
 
@@ -109,10 +110,6 @@ class Hub:
             self._waiting.discard(entry)
         return True
 
-    def commit(self) -> None:
-        """Make all that has been applied a version."""
-        self._commit(time.monotonic())
-
     def refresh(self) -> None:
         """Make all that has been applied a version, and frames be made of it with the stamp of now."""
         now_s = time.monotonic()
@@ -143,7 +140,13 @@ class Hub:
         """Tell clients whose symbols went stale, down or live again."""
         self.state.judge_sources(self.fanout.watched, time.monotonic(), time.time_ns())
 
+    @property
+    def committed(self) -> dict[int, int]:
+        """The first offset of each partition that is in no version yet: bars and quotes are of everything before."""
+        return dict(self._committed)
+
     def _commit(self, now_s: float) -> None:
+        self._committed = self.state.next_offsets
         if appeared := self.state.commit(now_s):
             self.on_appeared(appeared)
 

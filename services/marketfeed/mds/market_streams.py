@@ -40,8 +40,11 @@ HEARTBEAT_S = 1.0
 TRADES_AT_ONCE = 8_192
 # Bars of one message.
 BARS_AT_ONCE = 5_000
+# A bar is final so long after its end: no older one can have been open.
+BEFORE_S = 900
 RECONNECT_SPREAD_MS = 2_000
 ALL = "*"
+_LAG_MS_MAX = 2**32 - 1
 
 _STATUS = {
     SymbolStatus.OK: pb.SYMBOL_STATUS_OK,
@@ -148,16 +151,14 @@ class _Place:
                 name = self.state.symbols.name(symbol_id)
                 yield state_message(name, stands.source, stands.trading, stands.since_ts, stands.reason)
 
-    def heartbeat(self, ids: list[int], lag_s: float) -> pb.Heartbeat | None:
-        """The sign of life, once a second."""
+    def heartbeat(self, watermark: int | None, lag_s: float) -> pb.Heartbeat | None:
+        """The sign of life, once a second; everything up to the watermark has been sent."""
         now_s = time.monotonic()
         if now_s < self.heartbeat_s:
             return None
         self.heartbeat_s = now_s + HEARTBEAT_S
-        watermark = self.state.watermark(ids) if ids else None
-        return pb.Heartbeat(
-            server_ts=time.time_ns(), watermark_ts=watermark or 0, lag_ms=round(lag_s * 1000), position=self.text
-        )
+        lag_ms = min(round(lag_s * 1000), _LAG_MS_MAX)
+        return pb.Heartbeat(server_ts=time.time_ns(), watermark_ts=watermark or 0, lag_ms=lag_ms, position=self.text)
 
 
 class Streams:
@@ -185,7 +186,7 @@ class Streams:
         linger_s = min(request.linger_ms or LINGER_MS, LINGER_MS_MAX) / 1000
         partitions = sorted(wanted.partitions)
         while self._goes_on(state):
-            behind = False
+            behind, watermark = False, state.watermark(wanted.ids)  # of before what is read now
             for partition in partitions:
                 part = place.read(partition)
                 behind |= part.next_offset < state.tape.next(partition)
@@ -195,7 +196,7 @@ class Streams:
             self._pass_over(place, partitions)
             for stands in place.changed_states(() if wanted.all else wanted.ids):
                 yield pb.StreamTradesResponse(state=stands)
-            if beat := place.heartbeat(wanted.ids, self._hub.lag_s):
+            if not behind and (beat := place.heartbeat(watermark, self._hub.lag_s)):
                 yield pb.StreamTradesResponse(heartbeat=beat)
             await asyncio.sleep(0 if behind else linger_s)
         yield pb.StreamTradesResponse(drain=self._drain(place))
@@ -221,7 +222,7 @@ class Streams:
         """The newest quote of each symbol whenever it has changed and the client is due."""
         state = self._state()
         wanted = _Wanted(state, self._symbols(request.symbols), self._symbols_max)
-        place = _Place(state, state.next_offsets)
+        place = _Place(state, self._hub.committed)
         interval_ms = self._interval_ms(request.interval_ms)
         yield pb.StreamQuotesResponse(acknowledged=self._acknowledged(wanted, place, False, interval_ms))
         book = _SentQuotes()
@@ -231,6 +232,7 @@ class Streams:
         while self._goes_on(state):
             late_s = time.monotonic() - due_s if due_s else 0.0
             missed = int(late_s * 1000 / interval_ms)
+            place.offsets, watermark = self._hub.committed, state.watermark(wanted.ids)
             ids = [i for i in wanted.ids if state.has_quote(i)]
             changed, merged = book.changed(state, ids, missed)
             if merged:
@@ -245,8 +247,7 @@ class Streams:
             first = False
             for stands in place.changed_states(wanted.ids):
                 yield pb.StreamQuotesResponse(state=stands)
-            place.offsets = state.next_offsets
-            if beat := place.heartbeat(wanted.ids, self._hub.lag_s):
+            if beat := place.heartbeat(watermark, self._hub.lag_s):
                 yield pb.StreamQuotesResponse(heartbeat=beat)
             due_s = await self._next_turn(interval_ms)
         yield pb.StreamQuotesResponse(drain=self._drain(place))
@@ -265,21 +266,19 @@ class Streams:
         yield pb.StreamBarsResponse(acknowledged=self._acknowledged(wanted, place, recovered, interval_ms))
         least = CLOSED if request.emission == pb.BAR_EMISSION_SETTLED else OPEN
         touched = _Touched(wanted, place)
-        if recovered:
-            touched.add_held()
-        elif getattr(request, "from"):
-            for symbol_id in wanted.ids:
-                for message in await self._bar_snapshot(state, symbol_id, getattr(request, "from"), least):
-                    yield message
-            touched.add_open()
+        begin_s = touched.since() if recovered else dict.fromkeys(wanted.ids, getattr(request, "from"))
+        for symbol_id, from_s in begin_s.items():
+            for batch in await self._bars_from(state, symbol_id, from_s, least) if from_s else ():
+                yield pb.StreamBarsResponse(bars=pb.BarBatch(bars=[batch], snapshot=not recovered))
+        touched.add_open()
         gaps: dict[int, TapeGap] = {}
         _note_gaps(state, wanted, gaps)
         while self._goes_on(state):
             await self._next_turn(interval_ms)
             if not self._goes_on(state):
                 break
-            self._hub.commit()
-            behind = touched.read()
+            self._hub.refresh()
+            behind, watermark = touched.read(), state.watermark(wanted.ids)
             bars = touched.take(least)
             if len(bars):
                 made = [bars_message(state.symbols.name(i), pb.BAR_INTERVAL_1S, part) for i, part in _by_symbol(bars)]
@@ -288,14 +287,12 @@ class Streams:
                 yield pb.StreamBarsResponse(gap=gap_message(gap, gapped))
             for stands in place.changed_states(wanted.ids):
                 yield pb.StreamBarsResponse(state=stands)
-            if not behind and (beat := place.heartbeat(wanted.ids, self._hub.lag_s)):
+            if not behind and (beat := place.heartbeat(watermark, self._hub.lag_s)):
                 yield pb.StreamBarsResponse(heartbeat=beat)
         yield pb.StreamBarsResponse(drain=self._drain(place))
         raise self._ended(place)
 
-    async def _bar_snapshot(
-        self, state: LiveState, symbol_id: int, from_s: int, least: int
-    ) -> list[pb.StreamBarsResponse]:
+    async def _bars_from(self, state: LiveState, symbol_id: int, from_s: int, least: int) -> list[pb.Bars]:
         """The bars of a symbol from a second on, in parts, oldest first."""
         symbol = state.symbols.name(symbol_id)
         newest_s = (state.last_trade_ts(symbol_id) or time.time_ns()) // NANOS
@@ -307,8 +304,7 @@ class Streams:
         bars = self._snapshots.join(symbol, from_s, history)
         bars = bars.take(bars.state >= least)
         parts = [bars.take(slice(at, at + BARS_AT_ONCE)) for at in range(0, len(bars), BARS_AT_ONCE)] or [bars]
-        batches = [pb.BarBatch(bars=[bars_message(symbol, pb.BAR_INTERVAL_1S, p)], snapshot=True) for p in parts]
-        return [pb.StreamBarsResponse(bars=batch) for batch in batches]
+        return [bars_message(symbol, pb.BAR_INTERVAL_1S, part) for part in parts]
 
     def _state(self) -> LiveState:
         if self.draining or not self._hub.serving:
@@ -396,11 +392,25 @@ class _Touched:
         self._open: set[tuple[int, int]] = set()
         self._watermark_rose = False
 
-    def add_held(self) -> None:
-        """After a resume: bars that were open at the position may have closed since, and those are held."""
+    def since(self) -> dict[int, int]:
+        """From which second on bars may have changed since the place, by symbol id; the tape up to now is read.
+
+        Bars that were open there may have closed without a trade: those are at most `BEFORE_S` older than what was
+        traded since, or than the symbol's last trade.
+        """
+        while self.read():
+            pass
+        state = self._place.state
+        newest_ts = state.newest_stamps[0] if state.newest_stamps is not None else 0
+        first: dict[int, int] = {}
         for symbol_id in self._wanted.ids:
-            starts = self._place.state.window.of_symbol(symbol_id).start_s.tolist()
-            self._changed.update((symbol_id, start) for start in starts)
+            last_ts = state.last_trade_ts(symbol_id)
+            if last_ts is not None and newest_ts - last_ts <= BEFORE_S * NANOS:
+                first[symbol_id] = last_ts // NANOS - BEFORE_S
+        for symbol_id, start in self._changed:
+            first[symbol_id] = min(first.get(symbol_id, start), start - BEFORE_S)
+        self._changed.clear()
+        return first
 
     def add_open(self) -> None:
         """After a snapshot: what was open in it has to be told of when it closes."""

@@ -115,6 +115,83 @@ async def test_a_gap_is_told_to_those_it_touches(market: Market, streams: Stream
     assert (list(message.gap.symbols), message.gap.from_ts, message.gap.dropped) == (["AAPL"], 5, 2)
 
 
+def rows(message: Any, into: dict[int, float]) -> None:
+    """What a client holds of bars: start and close."""
+    for bars in message.bars.bars:
+        into.update(zip(bars.start, bars.close, strict=True))
+
+
+async def test_bars_resumed_are_whole_though_they_have_left_the_memory(
+    market: Market, streams: Streams, store: MemoryStore
+) -> None:
+    """What changed since the position and is only in the store by now is sent all the same."""
+    market.log.own("AAPL")
+    for second in range(60):
+        market.log.trade("AAPL", second, 100.0 + second)
+        market.log.watermark(second)
+    store.upto = len(market.log.records)
+    market.hub.refresh()
+    assert market.hub.state.evict({0: store.upto}) > 0
+    assert len(market.hub.state.window) < 50
+    stream = streams.bars(pb.StreamBarsRequest(symbols=["AAPL"], position=f"{TOPIC}@0=5"), CALLER)
+    assert (await anext(stream)).acknowledged.recovered
+    held: dict[int, float] = {}
+    rows(await anext(stream), held)
+    assert held == {T0 + second: 100.0 + second for second in range(60)}
+
+
+async def test_a_quote_is_not_lost_when_somebody_else_looks_between_two_turns(market: Market, streams: Streams) -> None:
+    """Bars streams bring the state up to date on their own: what a quotes stream is given must be of that state."""
+    market.log.own("AAPL")
+    market.log.trade("AAPL", 0.1, 10.0)
+    market.hub.tick()
+    quotes = streams.quotes(pb.StreamQuotesRequest(symbols=["AAPL"]), CALLER)
+    bars = streams.bars(pb.StreamBarsRequest(symbols=["AAPL"]), CALLER)
+    await anext(bars)
+    told: list[float] = []
+
+    async def follow(stream: AsyncIterator[Any]) -> None:
+        async for message in stream:
+            if message.WhichOneof("message") == "quotes":
+                told.extend(quote.price for quote in message.quotes.quotes)
+
+    tasks = [asyncio.ensure_future(follow(quotes)), asyncio.ensure_future(follow(bars))]
+    try:
+        for step in range(30):
+            market.log.trade("AAPL", 0.2 + step / 10, 11.0 + step)
+            await asyncio.sleep(0.003)
+            market.hub.tick()
+            market.log.trade("AAPL", 0.25 + step / 10, 11.5 + step)
+            await asyncio.sleep(0.012)
+        market.hub.tick()
+        async with asyncio.timeout(5):
+            while told[-1] != 11.5 + 29:
+                await asyncio.sleep(0.01)
+                market.hub.tick()
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def test_a_heartbeat_does_not_run_ahead_of_the_tape(market: Market, streams: Streams) -> None:
+    """Its watermark is one up to which all trades have been sent, also while the stream is behind."""
+    market.log.own("AAPL")
+    stream = streams.trades(pb.StreamTradesRequest(symbols=["AAPL"], position=f"{TOPIC}@0=1"), CALLER)
+    for step in range(20):
+        market.log.trade("AAPL", step, 10.0 + step)
+    market.log.watermark(20.0)
+    market.hub.refresh()
+    seen = 0
+    async with asyncio.timeout(5):
+        async for message in stream:
+            if isinstance(message, bytes):
+                seen += len(decode_tape(message))
+            elif message.HasField("heartbeat"):
+                assert message.heartbeat.watermark_ts == (T0 + 20) * NANOS
+                break
+    assert seen == 20
+
+
 async def test_calls_that_are_answered_once(market: Market, streams: Streams, snapshots: Snapshots) -> None:
     """A quote however old; the facts of a price; bars of an interval that does not exist are refused."""
     market.log.own("AAPL")
