@@ -4,6 +4,9 @@ Each is the full intent for a server-side apply. Topics and tables come first: p
 replaced by newer ones, only after the prepare Job of just this specification has succeeded. Meanwhile a feed that ran
 before goes on as it is: its Deployments are left alone, and one that somebody deletes comes back as it is specified
 now, for its topics and tables are there but for what is new.
+
+Jobs run once, so one that is there is left as it is; one that is in the way of a corrected one is deleted, and made
+anew when it is gone.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from marketfeed_operator.children_ingest import ingest
-from marketfeed_operator.children_jobs import history_there, history_wanted, prepare, prepare_name
+from marketfeed_operator.children_jobs import history, is_in_the_way, prepare, prepare_name
 from marketfeed_operator.children_network import disruption_budgets, network_policies, pod_monitor
 from marketfeed_operator.children_parts import Child, PodDefaults, child, labels_of
 from marketfeed_operator.children_services import generator, generator_service, mds, mds_services, recorder
@@ -25,13 +28,15 @@ from marketfeed_operator.spec import MarketFeed
 class Desired:
     """What should be.
 
-    apply     children, in the order in which they are to be applied
-    keep      (kind, name) of children that exist and are to be neither applied nor deleted now
-    waiting   members that cannot be made yet, as no API key is free
+    apply      children, in the order in which they are to be applied
+    keep       (kind, name) of children that exist and are to be neither applied nor deleted now
+    replaced   (kind, name) of children that are to be deleted now and made anew after
+    waiting    members that cannot be made yet, as no API key is free
     """
 
     apply: tuple[Child, ...]
     keep: frozenset[tuple[str, str]] = frozenset()
+    replaced: frozenset[tuple[str, str]] = frozenset()
     waiting: tuple[Member, ...] = ()
 
 
@@ -47,7 +52,11 @@ def desired(feed: MarketFeed, state: FeedState, planned: Planned, defaults: PodD
     if feed.spec.source.generator is not None:
         first += [generator_service(feed), generator(feed, defaults)]
     keep: set[tuple[str, str]] = set()
-    jobs = [prepare(feed, defaults)]
+    # A history Job outlives each new prepare Job: another one would read the files again.
+    reads = [history(feed, defaults)] if feed.spec.source.history is not None else []
+    jobs = [prepare(feed, defaults), *reads]
+    replaced = frozenset(_key(job) for job in jobs if is_in_the_way(state, job))
+    keep |= {key for key in map(_key, jobs) if state.named(*key) is not None} - replaced
     rest: list[Child] = []
     waiting: tuple[Member, ...] = ()
     there = {("Deployment", str(its["metadata"]["name"])) for its in state.of_kind("Deployment")}
@@ -57,18 +66,13 @@ def desired(feed: MarketFeed, state: FeedState, planned: Planned, defaults: PodD
         rest = [recorder(feed, defaults), *members.apply, mds(feed, defaults)]
         keep |= {("Deployment", name) for name in members.keep}
         waiting = tuple(members.waiting)
-    if ready and feed.spec.source.history is not None:
-        jobs.append(history_wanted(feed, defaults, state))
     if not ready:
+        jobs = [job for job in jobs if job not in reads]
         keep |= there
         rest = [its for its in rest if _key(its) not in there]
-    # A history Job outlives each new prepare Job: another one would read the files again.
-    read = history_there(feed, state) if feed.spec.source.history is not None and not ready else None
-    once = set() if read is None else {("Job", str(read["metadata"]["name"]))}
-    keep |= {key for key in {*once, *map(_key, jobs)} if state.named(*key) is not None}
     rest += [pod_monitor(feed)] if state.pod_monitors else []
-    applied = [its for its in [*first, *jobs, *rest] if _key(its) not in keep or its in first]
-    return Desired(tuple(applied), frozenset(keep), waiting)
+    applied = [its for its in [*first, *jobs, *rest] if _key(its) not in keep | replaced or its in first]
+    return Desired(tuple(applied), frozenset(keep), replaced, waiting)
 
 
 def _ran_before(feed: MarketFeed, there: set[tuple[str, str]]) -> bool:

@@ -1,11 +1,17 @@
-"""Jobs, named by a hash of what they depend on: another hash is another Job, and the same Job is never run twice.
+"""Jobs, named by a hash of what they depend on: another hash is another Job. What has succeeded is never run again.
 
 `prepare` waits for its servers and is tried until it succeeds. A failed import may be repeated, as it stores all or
-nothing, and is once its pod would be another one (other files, stores, credentials or image); a failed replay may not,
-as what it sent stays in the log.
+nothing. A failed replay is not repeated by Kubernetes, as what it sent stays in the log.
+
+A Job's template cannot be changed, so one that failed, or whose pod cannot begin, is deleted and made anew when its
+template would be another one now: somebody corrected what it ran with. A replay that had sent trades before it failed
+refuses to run into the same log again, so nothing is sent twice.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from marketfeed_operator.children_parts import (
     Child,
@@ -20,7 +26,13 @@ from marketfeed_operator.children_parts import (
     value,
     volume_mount,
 )
-from marketfeed_operator.observed import TEMPLATE_HASH, FeedState, Object, annotations_on, holds
+from marketfeed_operator.observed import (
+    TEMPLATE_HASH,
+    FeedState,
+    annotations_on,
+    cannot_begin,
+    holds,
+)
 from marketfeed_operator.spec import MarketFeed
 
 # Containers of prepare are restarted by the kubelet with its own back-off, at most every 5 minutes.
@@ -49,8 +61,7 @@ def prepare(feed: MarketFeed, defaults: PodDefaults) -> Child:
     )
     labels = labels_of(feed, "prepare")
     template = pod_template(feed, defaults, container, labels, restartPolicy="OnFailure")
-    spec = {"backoffLimit": _PREPARE_RESTARTS, "template": template}
-    return child(feed, "batch/v1", "Job", prepare_name(feed, defaults), labels, spec=spec)
+    return _job(feed, prepare_name(feed, defaults), labels, template, backoffLimit=_PREPARE_RESTARTS)
 
 
 def history_name(feed: MarketFeed) -> str:
@@ -58,30 +69,8 @@ def history_name(feed: MarketFeed) -> str:
     return f"{feed.name}-history-{hash_of(feed.feed_id, feed.spec.source.history, feed.spec.calendar)}"
 
 
-def history_there(feed: MarketFeed, state: FeedState) -> Object | None:
-    """The Job that reads, or has read, the present files; of several the one that has not failed."""
-    first = history_name(feed)
-    found = [job for job in state.of_kind("Job") if str(job["metadata"]["name"]).startswith(first)]
-    return min(found, key=lambda job: (holds(job, "Failed"), -len(job["metadata"]["name"])), default=None)
-
-
-def history_wanted(feed: MarketFeed, defaults: PodDefaults, state: FeedState) -> Child:
-    """The history Job as it should be: the one that is there, unless that is a failed import which may succeed now."""
-    wanted, there = history(feed, defaults), history_there(feed, state)
-    if there is None:
-        return wanted
-    template = wanted["metadata"]["annotations"][TEMPLATE_HASH]
-    source = feed.spec.source.history
-    is_import = source is not None and source.mode == "import"
-    if is_import and holds(there, "Failed") and annotations_on(there).get(TEMPLATE_HASH) not in (None, template):
-        wanted["metadata"]["name"] = f"{history_name(feed)}-{template[:5]}"
-    else:
-        wanted["metadata"]["name"] = there["metadata"]["name"]
-    return wanted
-
-
 def history(feed: MarketFeed, defaults: PodDefaults) -> Child:
-    """The Job of `source.history`, under the name of its first try."""
+    """The Job of `source.history`."""
     source = feed.spec.source.history
     assert source is not None
     files = [f"{_FILES_DIR}/{path}" for path in source.files.paths]
@@ -107,21 +96,33 @@ def history(feed: MarketFeed, defaults: PodDefaults) -> Child:
         probed=False,
     )
     labels = labels_of(feed, "history")
-    spec = {
-        "backoffLimit": _IMPORT_RETRIES if is_import else 0,
-        "podFailurePolicy": {
-            "rules": [
-                # A wrong setting or file stays wrong; a pod that its node lost did nothing wrong.
-                {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [_WRONG_SETTING]}},
-                *(
-                    [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
-                    if is_import
-                    else []
-                ),
-            ]
-        },
-        "template": pod_template(feed, defaults, container, labels, restartPolicy="Never"),
-    }
-    made = child(feed, "batch/v1", "Job", history_name(feed), labels, spec=spec)
-    made["metadata"]["annotations"] = {TEMPLATE_HASH: hash_of(spec["template"])}
+    # A wrong setting or file stays wrong; a pod that its node lost did nothing wrong.
+    rules: list[Child] = [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [_WRONG_SETTING]}}]
+    if is_import:
+        rules.append({"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]})
+    return _job(
+        feed,
+        history_name(feed),
+        labels,
+        pod_template(feed, defaults, container, labels, restartPolicy="Never"),
+        backoffLimit=_IMPORT_RETRIES if is_import else 0,
+        podFailurePolicy={"rules": rules},
+    )
+
+
+def _job(feed: MarketFeed, name: str, labels: Mapping[str, str], template: Child, **spec: Any) -> Child:
+    """A Job, with its template's hash in an annotation."""
+    made = child(feed, "batch/v1", "Job", name, labels, spec={**spec, "template": template})
+    made["metadata"]["annotations"] = {TEMPLATE_HASH: hash_of(template)}
     return made
+
+
+def is_in_the_way(state: FeedState, wanted: Child) -> bool:
+    """Whether the Job of this name has failed or cannot begin, and another template might mend that."""
+    job = state.named("Job", wanted["metadata"]["name"])
+    if job is None or holds(job, "Complete"):
+        return False
+    ran_with = annotations_on(job).get(TEMPLATE_HASH)
+    if ran_with in (None, wanted["metadata"]["annotations"][TEMPLATE_HASH]):
+        return False
+    return holds(job, "Failed") or all(map(cannot_begin, state.pods_of(job)))

@@ -7,7 +7,7 @@ Objects are the API server's JSON; of each only metadata, `status`, a Deployment
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +22,10 @@ KAFKA = "marketfeed.dev/kafka"
 TEMPLATE_HASH = "marketfeed.dev/template-hash"
 PLANNED_AT = "marketfeed.dev/planned-at"
 PLAN_KEY = "plan.json"
+
+# Why a container waits, by the kubelet's word: for its image, or for what its settings are read from.
+NO_IMAGE = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
+NO_SETTINGS = frozenset({"CreateContainerConfigError", "CreateContainerError"})
 
 # A reading older than this says nothing about now.
 FRESH_S = 45.0
@@ -101,6 +105,17 @@ class FeedState:
         found = [pod for pod in self.of_kind("Pod") if wanted.items() <= labels_on(pod).items()]
         return sorted(found, key=lambda pod: str(pod["metadata"]["name"]))
 
+    def pods_of(self, owner: Object) -> list[Object]:
+        """The pods that an object owns itself."""
+        uid = owner["metadata"].get("uid")
+        return [pod for pod in self.of_kind("Pod") if any(its.get("uid") == uid for its in owners_of(pod))]
+
+    def without(self, keys: Iterable[tuple[str, str]]) -> FeedState:
+        """The same as if these (kind, name) and their pods were gone already."""
+        gone = [found for key in keys if (found := self.named(*key)) is not None]
+        pods = [pod for one in gone for pod in self.pods_of(one)]
+        return replace(self, objects=tuple(obj for obj in self.objects if obj not in gone and obj not in pods))
+
     def reading(self, pod: Object) -> PodReading | None:
         """What a pod said, if it did of late."""
         found = self.readings.get(str(pod["metadata"]["name"]))
@@ -179,6 +194,20 @@ def is_settled(deployment: Object) -> bool:
         and int(status.get("updatedReplicas") or 0) == replicas == wanted
         and int(status.get("readyReplicas") or 0) == wanted
     )
+
+
+def cannot_begin(pod: Object) -> bool:
+    """Whether a pod has done nothing yet and waits for something that only a change can give it."""
+    scheduled = condition(pod, "PodScheduled")
+    if scheduled is not None and scheduled.get("status") == "False":
+        return True
+    containers = (pod.get("status") or {}).get("containerStatuses") or ()
+    return bool(containers) and all(map(_is_stuck, containers))
+
+
+def _is_stuck(container: Object) -> bool:
+    waiting = (container.get("state") or {}).get("waiting") or {}
+    return waiting.get("reason") in NO_IMAGE | NO_SETTINGS and not container.get("restartCount")
 
 
 def is_started(pod: Object) -> bool:

@@ -174,6 +174,9 @@ class Reconciler:
         if planned.changed:
             log.info("new plan", extra=facts(feed="/".join(key), revision=planned.plan.revision, moves=planned.moves))
             await self._recorder.say(feed.body, FeedEvent("Normal", "Planned", planned.summary, "Plan"))
+        for _, name in sorted(desired.replaced):
+            note = f"Job {name} did not succeed, and what it ran with has changed: it is made anew"
+            await self._recorder.say(feed.body, FeedEvent("Normal", "JobReplaced", note, "Replace"))
         failed = await self._children.converge(key, feed.uid, desired.apply, desired.keep, seen.children)
         if (CONFIG_MAP.name, plan.plan_name(planned_for)) not in failed:
             await self._announce(key, feed, seen, planned)

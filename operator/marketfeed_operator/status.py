@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 import msgspec
 
 from marketfeed_operator.children import Desired, is_prepared
-from marketfeed_operator.children_jobs import history_there
+from marketfeed_operator.children_jobs import history_name
 from marketfeed_operator.children_parts import PodDefaults
 from marketfeed_operator.observed import FeedState, Object, holds, is_settled
 from marketfeed_operator.plan import Planned
@@ -126,6 +126,9 @@ def build(
             **_encoded(Status(observed_generation=generation)),
             **_conditions(judged, generation, previous, now),
         }
+    if wanted is not None:
+        # What failed before is no news while it is made anew.
+        state = state.without(wanted.replaced)
     seen = _look(feed, state, planned, wanted, defaults)
     judged = _judge(seen, problem, paused=paused)
     figures = _figures(seen, planned, generation)
@@ -167,7 +170,7 @@ def _look(feed: MarketFeed, state: FeedState, planned: Planned, wanted: Desired 
         resharding=moving,
         all_published=all_published(state, planned.plan),
         waiting=len(wanted.waiting) if wanted is not None else 0,
-        job=history_there(feed, state) if feed.spec.source.history is not None else None,
+        job=state.named("Job", history_name(feed)) if feed.spec.source.history is not None else None,
     )
 
 

@@ -10,11 +10,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from marketfeed_operator.observed import COMPONENT, FeedState, Object, condition, labels_on
+from marketfeed_operator.observed import (
+    COMPONENT,
+    NO_IMAGE,
+    NO_SETTINGS,
+    FeedState,
+    Object,
+    condition,
+    labels_on,
+)
 from marketfeed_operator.spec_status import Reason
 
-_IMAGE = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
-_CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError"})
 _WRONG_SETTING = 2
 # What a service says of its next try changes all the time and tells nobody what to do.
 _NEXT_TRY = re.compile(r"; next try in [0-9.]+ s")
@@ -89,11 +95,11 @@ def _of_pod(pod: Object) -> Iterator[Finding]:
 
 
 def _of_waiting_container(pod: str, container: Object, reason: str, message: str) -> Iterator[Finding]:
-    if reason in _CONFIG:
+    if reason in NO_SETTINGS:
         yield Finding(
             Reason.SECRET_MISSING, f"pod {pod} cannot start: {message}; make it, nothing else is needed", True
         )
-    elif reason in _IMAGE:
+    elif reason in NO_IMAGE:
         image = container.get("image", "")
         yield Finding(
             Reason.IMAGE_PULL_FAILED,
@@ -168,8 +174,8 @@ def _of_job(state: FeedState, job: Object) -> Iterator[Finding]:
     if component == "history":
         yield Finding(
             Reason.HISTORY_FAILED,
-            f"the files could not be read: {words}; correct spec.source.history or the"
-            f" stores of an import, or delete the Job {job['metadata']['name']} to try once more",
+            f"the files could not be read: {words}; correct the specification (it is tried again then),"
+            f" or delete the Job {job['metadata']['name']} to try once more",
             final=True,
         )
     else:

@@ -108,12 +108,14 @@ class Admin:
 class FakeKubelet:
     """Makes the pods of a namespace succeed (Jobs) or run and be ready, as a kubelet would after a moment.
 
-    `hold(component)` keeps pods of a component waiting with a reason, as kubelet does for a missing secret.
+    `hold(component)` keeps pods of a component waiting with a reason, as kubelet does for a missing secret;
+    `fail(component)` ends them with an exit code. A pod that has ended stays as it is.
     """
 
     def __init__(self, admin: Admin) -> None:
         self._admin = admin
         self._held: dict[str, str] = {}
+        self._failing: dict[str, tuple[int, str]] = {}
 
     def hold(self, component: str, reason: str) -> None:
         """From now on new pods of the component wait for `reason`."""
@@ -122,6 +124,11 @@ class FakeKubelet:
     def release(self, component: str) -> None:
         """Let them come up."""
         self._held.pop(component, None)
+        self._failing.pop(component, None)
+
+    def fail(self, component: str, code: int, last_words: str) -> None:
+        """From now on pods of the component end like this."""
+        self._failing[component] = code, last_words
 
     async def run(self) -> None:
         """For ever."""
@@ -139,7 +146,8 @@ class FakeKubelet:
             found = await self._admin.get(pods, metadata["name"])
             if found is not None and "deletionTimestamp" not in metadata:
                 wanted = self._status(found)
-                if not _shows(found.get("status") or {}, wanted):
+                shown = found.get("status") or {}
+                if shown.get("phase") not in ("Succeeded", "Failed") and not _shows(shown, wanted):
                     await self._write(pods, metadata["name"], wanted)
 
     def _status(self, pod: Object) -> Object:
@@ -148,6 +156,10 @@ class FakeKubelet:
         if component in self._held:
             waiting = {"waiting": {"reason": self._held[component], "message": "secret is not there"}}
             return {"phase": "Pending", "containerStatuses": [_state(name, False, waiting) for name in names]}
+        if component in self._failing:
+            code, words = self._failing[component]
+            ended = {"terminated": {"exitCode": code, "reason": "Error", "message": words}}
+            return {"phase": "Failed", "containerStatuses": [_state(name, False, ended) for name in names]}
         if pod["spec"].get("restartPolicy") in ("Never", "OnFailure"):
             done = {"terminated": {"exitCode": 0, "reason": "Completed"}}
             return {"phase": "Succeeded", "containerStatuses": [_state(name, False, done) for name in names]}

@@ -36,7 +36,8 @@ def feed(name: str = "demo", namespace: str = "feeds", **spec: Any) -> MarketFee
 
 def as_observed(child: dict[str, Any], *, settled: bool = True, **status: Any) -> dict[str, Any]:
     """A child as a watch shows it: a settled Deployment, a Job in progress, …"""
-    seen = {"kind": child["kind"], "metadata": {**child["metadata"], "generation": 1}}
+    metadata = {**child["metadata"], "generation": 1, "uid": uid_of(child)}
+    seen = {"kind": child["kind"], "metadata": metadata}
     if child["kind"] == "Deployment":
         replicas = child["spec"]["replicas"]
         ready = replicas if settled else 0
@@ -50,6 +51,11 @@ def as_observed(child: dict[str, Any], *, settled: bool = True, **status: Any) -
     else:
         seen["status"] = status
     return seen
+
+
+def uid_of(child: dict[str, Any]) -> str:
+    """The uid that a child is given here."""
+    return f"uid-of-{child['kind']}-{child['metadata']['name']}"
 
 
 def done(job: dict[str, Any], kind: str = "Complete") -> dict[str, Any]:
@@ -66,5 +72,8 @@ def pod_of(child: dict[str, Any], *, ready: bool = True, **status: Any) -> dict[
         **status,
     }  # fmt: skip
     annotations = child.get("spec", {}).get("template", {}).get("metadata", {}).get("annotations", {})
-    metadata = {"name": name, "labels": child["metadata"]["labels"], "annotations": annotations}
+    metadata = {
+        "name": name, "labels": child["metadata"]["labels"], "annotations": annotations,
+        "ownerReferences": [{"kind": child["kind"], "name": child["metadata"]["name"], "uid": uid_of(child)}],
+    }  # fmt: skip
     return {"kind": "Pod", "metadata": metadata, "status": told}

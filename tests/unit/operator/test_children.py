@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.operator.desired_children import DEFAULTS, NOW, env_of, names, planned_for, prepared, run, running
 from tests.unit.operator.feeds import FINNHUB, HISTORY, as_observed, done, feed, pod_of
 
 from marketfeed.generator.settings import GeneratorSettings
@@ -18,18 +19,16 @@ from marketfeed.mds.settings import MdsSettings
 from marketfeed.prepare.settings import PrepareSettings
 from marketfeed.recorder.settings import RecorderSettings
 from marketfeed.runtime.settings import Settings
-from marketfeed_operator.children import Desired, desired, is_prepared, plan_config_map
+from marketfeed_operator.children import is_prepared, plan_config_map
 from marketfeed_operator.children_ingest import ingest_name, key_indices, leaving, members
 from marketfeed_operator.children_jobs import prepare, prepare_name
 from marketfeed_operator.children_network import disruption_budgets, network_policies, pod_monitor
-from marketfeed_operator.children_parts import PodDefaults, hash_of
+from marketfeed_operator.children_parts import hash_of
 from marketfeed_operator.children_services import mds_services
 from marketfeed_operator.observed import API_KEY, FeedState, Member, PodReading, annotations_on
-from marketfeed_operator.plan import Planned, next_plan
+from marketfeed_operator.plan import next_plan
 from marketfeed_operator.spec import MarketFeed, symbols_of
 
-NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
-DEFAULTS = PodDefaults("localhost/marketfeed:dev")
 LATER = NOW + timedelta(hours=1)
 SERVICES: dict[str, type[Settings]] = {
     "ingest": IngestSettings,
@@ -42,35 +41,6 @@ SYMBOLS = [f"S{number}" for number in range(20)]
 
 
 OWNS_NOTHING = {"owns_nothing": True, "phase": "left", "symbols": {"plan_revision": 2}}
-
-
-def planned_for(its: MarketFeed, state: FeedState | None = None) -> Planned:
-    return next_plan(its, symbols_of(its), state or FeedState(), NOW)
-
-
-def run(its: MarketFeed, state: FeedState, planned: Planned | None = None, now: datetime = NOW) -> Desired:
-    return desired(its, state, planned or planned_for(its, state), DEFAULTS, now)
-
-
-def prepared(its: MarketFeed, *more: dict[str, Any]) -> FeedState:
-    return FeedState((done(prepare(its, DEFAULTS)), *more))
-
-
-def running(its: MarketFeed) -> FeedState:
-    """The state in which everything that is desired is there and settled."""
-    made = run(its, prepared(its))
-    return prepared(its, *(as_observed(child) for child in made.apply if child["kind"] != "Job"))
-
-
-def names(found: Desired, kind: str) -> set[str]:
-    return {child["metadata"]["name"] for child in found.apply if child["kind"] == kind}
-
-
-def env_of(child: dict[str, Any]) -> dict[str, str]:
-    container = child["spec"]["template"]["spec"]["containers"][0]
-    listed = [its["name"] for its in container["env"]]
-    assert len(listed) == len(set(listed))
-    return {its["name"]: its.get("value", "from a secret") for its in container["env"]}
 
 
 def test_pods_wait_for_the_prepare_job() -> None:
