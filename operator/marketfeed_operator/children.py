@@ -2,8 +2,8 @@
 
 Each is the full intent for a server-side apply. Topics and tables come first: pods that need them are made, and
 replaced by newer ones, only after the prepare Job of just this specification has succeeded. Meanwhile a feed that ran
-before goes on as it is: its Deployments are left alone, and one that somebody deletes comes back as it is specified
-now, for its topics and tables are there but for what is new.
+before goes on as it is: its Deployments are left alone, and one that somebody deletes comes back as it was
+(`prepared_feed.py`).
 
 Jobs run once, so one that is there is left as it is; one that is in the way of a corrected one is deleted, and made
 anew when it is gone.
@@ -21,6 +21,7 @@ from marketfeed_operator.children_parts import Child, PodDefaults, child, labels
 from marketfeed_operator.children_services import generator, generator_service, mds, mds_services, recorder
 from marketfeed_operator.observed import PLAN_KEY, PLANNED_AT, FeedState, Member, holds
 from marketfeed_operator.plan import Planned, encode, plan_name
+from marketfeed_operator.prepared_feed import PREPARED, prepared_before, remembered, written_down
 from marketfeed_operator.spec import MarketFeed
 
 
@@ -48,7 +49,10 @@ def is_prepared(feed: MarketFeed, state: FeedState, defaults: PodDefaults) -> bo
 
 def desired(feed: MarketFeed, state: FeedState, planned: Planned, defaults: PodDefaults, now: datetime) -> Desired:
     """All children of a feed."""
-    first = [plan_config_map(feed, planned), *network_policies(feed), *mds_services(feed), *disruption_budgets(feed)]
+    ready = is_prepared(feed, state, defaults)
+    memory = written_down(feed, defaults) if ready else remembered(feed, state)
+    plan = plan_config_map(feed, planned, memory)
+    first = [plan, *network_policies(feed), *mds_services(feed), *disruption_budgets(feed)]
     if feed.spec.source.generator is not None:
         first += [generator_service(feed), generator(feed, defaults)]
     keep: set[tuple[str, str]] = set()
@@ -59,32 +63,36 @@ def desired(feed: MarketFeed, state: FeedState, planned: Planned, defaults: PodD
     keep |= {key for key in map(_key, jobs) if state.named(*key) is not None} - replaced
     rest: list[Child] = []
     waiting: tuple[Member, ...] = ()
-    there = {("Deployment", str(its["metadata"]["name"])) for its in state.of_kind("Deployment")}
-    ready = is_prepared(feed, state, defaults)
-    if ready or _ran_before(feed, there):
+    if ready:
         members = ingest(feed, state, planned, defaults, now)
         rest = [recorder(feed, defaults), *members.apply, mds(feed, defaults)]
         keep |= {("Deployment", name) for name in members.keep}
         waiting = tuple(members.waiting)
-    if not ready:
+    else:
         jobs = [job for job in jobs if job not in reads]
+        there = {("Deployment", str(its["metadata"]["name"])) for its in state.of_kind("Deployment")}
         keep |= there
-        rest = [its for its in rest if _key(its) not in there]
+        rest = [its for its in _as_before(feed, state, planned, defaults, now) if _key(its) not in there]
     rest += [pod_monitor(feed)] if state.pod_monitors else []
     applied = [its for its in [*first, *jobs, *rest] if _key(its) not in keep | replaced or its in first]
     return Desired(tuple(applied), frozenset(keep), replaced, waiting)
 
 
-def _ran_before(feed: MarketFeed, there: set[tuple[str, str]]) -> bool:
-    """Whether topics and tables were made for the feed: only then has it a recorder or an mds."""
-    return not there.isdisjoint({("Deployment", f"{feed.name}-recorder"), ("Deployment", f"{feed.name}-mds")})
+def _as_before(
+    feed: MarketFeed, state: FeedState, planned: Planned, defaults: PodDefaults, now: datetime
+) -> list[Child]:
+    """The Deployments of the feed as it was prepared last; none if it never was."""
+    before = prepared_before(feed, state)
+    if before is None:
+        return []
+    return [recorder(before, defaults), *ingest(before, state, planned, defaults, now).apply, mds(before, defaults)]
 
 
-def plan_config_map(feed: MarketFeed, planned: Planned) -> Child:
-    """The plan, which ingest follows without a restart."""
+def plan_config_map(feed: MarketFeed, planned: Planned, memory: str | None = None) -> Child:
+    """The plan, which ingest follows without a restart; `memory` is of what was prepared last."""
     data = {PLAN_KEY: encode(planned.plan)}
     made = child(feed, "v1", "ConfigMap", plan_name(feed), labels_of(feed, "ingest"), data=data)
-    made["metadata"]["annotations"] = {PLANNED_AT: planned.planned_at}
+    made["metadata"]["annotations"] = {PLANNED_AT: planned.planned_at, **({PREPARED: memory} if memory else {})}
     return made
 
 

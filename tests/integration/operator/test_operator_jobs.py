@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.operator.control_plane import ControlPlane
-from tests.integration.operator.plane import JOB, Admin, FakeKubelet, Object, eventually, feed, replica
+from tests.integration.operator.plane import DEPLOYMENT, JOB, Admin, FakeKubelet, Object, eventually, feed, replica
 
 from marketfeed_operator.kinds import MARKETFEED
 
@@ -60,3 +60,27 @@ async def test_a_failed_import_is_tried_again_when_its_secret_is_corrected_and_a
 
         await eventually(prepared_anew, 40.0)
         assert await history_job(admin) == good
+
+
+async def test_what_is_deleted_while_a_newer_image_is_prepared_comes_back_with_the_old_one(
+    plane: ControlPlane, admin: Admin, kubelet: FakeKubelet, settings: dict[str, object], tmp_path: Path
+) -> None:
+    """Also by another operator, which has to know what ran before; the newer image follows once all is prepared."""
+
+    async def has_image(image: str) -> bool:
+        found = await admin.get(DEPLOYMENT, "x-mds")
+        return found is not None and found["spec"]["template"]["spec"]["containers"][0]["image"] == image
+
+    async with replica(tmp_path, plane.kubeconfig, **settings, image="old:1"):
+        await admin.apply(feed("x", admin.namespace))
+        await eventually(lambda: admin.is_condition("x", "Ready", "True"), 40.0)
+        kubelet.hold("prepare", "ContainerCreating")
+        await admin.merge(MARKETFEED, "x", {"spec": {"image": "new:1"}})
+        await eventually(lambda: reason(admin, "Reconciling", "Preparing"))
+        await admin.delete(DEPLOYMENT, "x-mds")
+        await eventually(lambda: has_image("old:1"), 10.0)
+    await admin.delete(DEPLOYMENT, "x-mds")
+    async with replica(tmp_path, plane.kubeconfig, **settings, image="newest:1"):
+        await eventually(lambda: has_image("old:1"), 20.0)
+        kubelet.release("prepare")
+        await eventually(lambda: has_image("new:1"), 20.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.operator.desired_children import DEFAULTS, env_of, names, prepared, run, running
+from tests.unit.operator.desired_children import DEFAULTS, env_of, names, prepared, run
 from tests.unit.operator.feeds import HISTORY, as_observed, done, feed, pod_of
 
 from marketfeed.history.settings import ImportSettings, ReplaySettings
@@ -134,13 +134,3 @@ def test_a_job_of_an_earlier_operator_that_wrote_no_hash_is_left_alone() -> None
     job = done(history(feed(source=HISTORY), DEFAULTS), "Failed")
     del job["metadata"]["annotations"]
     assert replaced(feed(source=HISTORY, postgres=ELSEWHERE), job) == set()
-
-
-def test_what_is_deleted_while_anew_is_prepared_comes_back() -> None:
-    """A feed that ran goes on while a new Job makes its tables: the missing is made, the rest is left alone."""
-    state = running(feed(shards=2))
-    without = FeedState(tuple(its for its in state.objects if its["metadata"]["name"] != "demo-ingest-1-0"))
-    changed = feed(shards=2, retention={"log": {"hours": 1}})
-    found = run(changed, without)
-    assert names(found, "Deployment") == {"demo-generator", "demo-ingest-1-0"}
-    assert {("Deployment", "demo-mds"), ("Deployment", "demo-ingest-0-0")} <= found.keep
