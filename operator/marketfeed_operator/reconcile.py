@@ -42,7 +42,7 @@ _STATE_KINDS = frozenset({"Deployment", "Job", "Pod", "ConfigMap"})
 RESYNC = "marketfeed.dev/resync"
 # Whether an optional API is served is asked so often at most.
 _API_CHECK_S = 120.0
-# A Job that is so old and has no pod is asked after, and so often.
+# A Job that is so old and has no pod is asked after, and about so often.
 POD_DUE_S = 5.0
 
 
@@ -157,11 +157,19 @@ class Reconciler:
         )
 
     async def _refusals(self, key: Key, children: Iterable[Observed]) -> dict[str, str]:
-        """Why Jobs have no pod, where the API server refuses it: a quota, a LimitRange, Pod Security."""
+        """Why Jobs have no pod, where the API server refuses it: a quota, a LimitRange, Pod Security.
+
+        Nothing else waits for it: what events do not tell (an older Role may not list them) is not told.
+        """
         found = {}
         for job in podless_jobs((child.body for child in children), datetime.now(UTC), POD_DUE_S):
             name, uid = str(job["metadata"]["name"]), str(job["metadata"]["uid"])
-            if refused := await self._cluster.refusal_of_pods(key[0], "Job", name, uid):
+            try:
+                refused = await self._cluster.refusal_of_pods(key[0], "Job", name, uid)
+            except ClusterError as error:
+                log.info("could not read a Job's events", extra=facts(feed="/".join(key), job=name, error=str(error)))
+                continue
+            if refused:
                 found[name] = refused
         return found
 

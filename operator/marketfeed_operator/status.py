@@ -253,7 +253,7 @@ def _idle_parts(seen: _Seen) -> list[str]:
 
 def _preparing(seen: _Seen) -> str:
     if not seen.state.pods("prepare"):
-        return "topics and tables are to be made; the Job has no pod yet"
+        return "topics and tables are to be made; the Job has no pod yet (if that lasts: kubectl describe job)"
     return "topics and tables are being made; the rest waits for it"
 
 

@@ -41,6 +41,17 @@ _ADVICE = {
     Reason.REDIS_UNREACHABLE: "check spec.redis, the server and NetworkPolicies",
     Reason.SOURCE_DISCONNECTED: "check spec.source; it reconnects by itself",
 }
+# What to do about a pod that is not let in, by a part of the API server's sentence.
+_LIMITS = "change the LimitRange, or resources in the specification where it has them"
+_REFUSED = {
+    "exceeded quota": "raise the quota or lower resources",
+    "must specify": "take that out of the quota, or give it a default by a LimitRange",
+    "usage per ": _LIMITS,
+    "limit to request ratio": _LIMITS,
+    "violates PodSecurity": "the operator's pods are restricted, so something adds to them: correct that"
+    " (a webhook, a default), or the profile of the namespace",
+    "denied the request": "correct what the webhook asks for, or except the namespace from it",
+}
 # What is said where several things are wrong: the first of these.
 _ORDER = [
     Reason.FORBIDDEN, Reason.REFUSED, Reason.QUOTA_EXCEEDED, Reason.POD_REFUSED, Reason.SECRET_MISSING,
@@ -150,11 +161,9 @@ def _of_deployment(deployment: Object) -> Iterator[Finding]:
 
 
 def _no_pod(name: str, message: str) -> Finding:
-    if "exceeded quota" in message:
-        return Finding(
-            Reason.QUOTA_EXCEEDED, f"{name} gets no pod: {message}; raise the quota or lower resources", True
-        )
-    return Finding(Reason.POD_REFUSED, f"{name} gets no pod: {message}", final=True)
+    advice = next((advice for words, advice in _REFUSED.items() if words in message), "correct what refuses it")
+    reason = Reason.QUOTA_EXCEEDED if "exceeded quota" in message else Reason.POD_REFUSED
+    return Finding(reason, f"{name} gets no pod: {message}; {advice}", final=True)
 
 
 def _of_job(state: FeedState, job: Object) -> Iterator[Finding]:

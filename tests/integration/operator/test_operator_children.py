@@ -158,6 +158,35 @@ async def test_a_quota_is_told_and_heals(
         await ready(admin, "x", 90.0)
 
 
+async def test_a_limit_range_that_refuses_pods_is_told_for_jobs_and_deployments_and_heals(
+    plane: ControlPlane, admin: Admin, kubelet: FakeKubelet, settings: dict[str, object], tmp_path: Path
+) -> None:
+    """The Job's events and the Deployments' conditions say it in the API server's words; each time it is mended, the
+    next thing happens by itself."""
+    path = f"/api/v1/namespaces/{admin.namespace}/limitranges"
+
+    async def most(memory: str) -> None:
+        limit = {"type": "Container", "max": {"memory": memory}}
+        body = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "small"}, "spec": {"limits": [limit]}}
+        query = [("fieldManager", "test"), ("force", "true")]
+        content = "application/apply-patch+yaml"
+        await admin.cluster._request("patch", f"{path}/small", body, query=query, content=content)
+
+    async def says(words: str) -> bool:
+        told = await admin.condition("x", "Stalled")
+        return told.get("reason") == "PodRefused" and words in told["message"] and "LimitRange" in told["message"]
+
+    await most("300Mi")
+    async with replica(tmp_path, plane.kubeconfig, **settings):
+        little = {"resources": {"limits": {"memory": "200Mi"}}}
+        await admin.apply(feed("x", admin.namespace, generator=little))
+        await eventually(lambda: says("maximum memory usage per Container is 300Mi, but limit is 512Mi"), 40.0)
+        await most("600Mi")
+        await eventually(lambda: says("maximum memory usage per Container is 600Mi"), 90.0)
+        await admin.cluster._request("delete", f"{path}/small")
+        await ready(admin, "x", 90.0)
+
+
 async def _has(admin: Admin, wanted: set[str]) -> bool:
     return wanted <= await admin.names(DEPLOYMENT)
 

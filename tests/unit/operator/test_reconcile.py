@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 
 from marketfeed_operator.child_writer import ChildWriter
+from marketfeed_operator.children_jobs import prepare
 from marketfeed_operator.children_parts import PodDefaults
 from marketfeed_operator.cluster_errors import ClusterError, of_status
 from marketfeed_operator.event_recorder import EventRecorder
 from marketfeed_operator.handlers import Key, Snapshot
-from marketfeed_operator.kinds import MARKETFEED, Kind
+from marketfeed_operator.kinds import BY_NAME, MARKETFEED, Kind
 from marketfeed_operator.observed import FeedState
-from marketfeed_operator.observed_objects import observe
+from marketfeed_operator.observed_objects import Observed, observe
 from marketfeed_operator.poller import Poller
 from marketfeed_operator.reconcile import Reconciler, decide
 from marketfeed_operator.settings import OperatorSettings
+from marketfeed_operator.spec import parse
 from marketfeed_operator.spec_status import Reason
 from marketfeed_operator.status_writer import StatusWriter
 
@@ -77,12 +79,19 @@ class Server:
     def __init__(self, **errors: ClusterError) -> None:
         self.errors = errors
         self.foreign: set[str] = set()
+        self.children: tuple[Observed, ...] = ()
+        self.no_events: ClusterError | None = None
         self.applied: list[str] = []
         self.status: dict[str, Any] = {}
         self.events: list[tuple[str, str]] = []
 
     async def snapshot(self, key: Key) -> Snapshot:
-        return Snapshot(observe(MARKETFEED, {"kind": "MarketFeed", "apiVersion": "v", **feed()}), ())
+        return Snapshot(observe(MARKETFEED, {"kind": "MarketFeed", "apiVersion": "v", **feed()}), self.children)
+
+    async def refusal_of_pods(self, namespace: str, kind: str, name: str, uid: str) -> str | None:
+        if self.no_events is not None:
+            raise self.no_events
+        return "exceeded quota: small"
 
     async def serves(self, kind: Kind) -> bool:
         return True
@@ -144,3 +153,24 @@ async def test_an_object_of_somebody_else_stalls_the_feed_and_is_named() -> None
     assert server.condition("Stalled") == ("True", Reason.REFUSED)
     (stalled,) = [one for one in server.status["conditions"] if one["type"] == "Stalled"]
     assert "Service n/x-mds" in stalled["message"]
+
+
+def job_without_pod() -> Observed:
+    """The prepare Job, made long ago."""
+    job = prepare(parse(feed()), DEFAULTS)
+    made = {"uid": "job", "creationTimestamp": "2026-01-01T00:00:00Z", "resourceVersion": "1"}
+    return observe(BY_NAME["Job"], {**job, "metadata": {**job["metadata"], **made}, "status": {}})
+
+
+@pytest.mark.parametrize("status", [None, 403, 500, 0])
+async def test_a_job_without_a_pod_is_told_and_looked_at_again(status: int | None) -> None:
+    """The reason is the API server's; where events may not be listed the rest of the work is done all the same."""
+    server = Server()
+    server.children = (job_without_pod(),)
+    server.no_events = None if status is None else of_status("GET", status, "no events")
+    outcome = await reconciler(server).reconcile(("n", "x"))
+    assert not outcome.failed
+    assert outcome.again_after_s is not None
+    assert {"ConfigMap", "Service"} <= set(server.applied)
+    expected = ("False", Reason.QUOTA_EXCEEDED if status is None else Reason.PREPARING)
+    assert server.condition("Ready") == expected
