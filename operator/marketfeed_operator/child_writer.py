@@ -18,13 +18,13 @@ from marketfeed_operator.cluster import Cluster
 from marketfeed_operator.cluster_errors import ClusterError, Conflict, Refused
 from marketfeed_operator.kinds import BY_NAME, CHILD_KINDS, POD, Kind
 from marketfeed_operator.logs import facts
+from marketfeed_operator.observed import PLAN_REVISION
 from marketfeed_operator.observed_objects import Observed, belongs_to, fingerprint, intent_hash, observe
 
 log = logging.getLogger("operator.children")
 
 Key = tuple[str, str]
 ChildKey = tuple[str, str]  # kind, name
-PLAN_REVISION = "marketfeed.dev/plan-revision"
 _WATCHED = frozenset(kind.name for kind in CHILD_KINDS)
 # After so many writes without any answer the rest has to wait, or they would take all the time of the reconcile.
 _UNANSWERED_MAX = 2

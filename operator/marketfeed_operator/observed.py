@@ -20,6 +20,8 @@ MEMBER = "marketfeed.dev/member"
 API_KEY = "marketfeed.dev/api-key"
 KAFKA = "marketfeed.dev/kafka"
 TEMPLATE_HASH = "marketfeed.dev/template-hash"
+# On ingest's pods: the plan that was announced to them.
+PLAN_REVISION = "marketfeed.dev/plan-revision"
 PLANNED_AT = "marketfeed.dev/planned-at"
 PLAN_KEY = "plan.json"
 
@@ -80,6 +82,7 @@ class FeedState:
     readings       what pods said, by pod name
     symbols_text   the content that `symbolsFrom` names; None if there is none
     pod_monitors   whether the API of PodMonitors is served
+    shown_revision the plan's revision as the status in force shows it; 0 if it shows none
     refusals       why the API server takes no pod of a Job, by the Job's name, in its own words
     """
 
@@ -87,6 +90,7 @@ class FeedState:
     readings: Mapping[str, PodReading] = field(default_factory=dict)
     symbols_text: str | None = None
     pod_monitors: bool = False
+    shown_revision: int = 0
     refusals: Mapping[str, str] = field(default_factory=dict)
 
     def of_kind(self, kind: str) -> Iterator[Object]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from marketfeed_operator.kinds import FEED_LABEL, MANAGED_BY, MARKETFEED, Kind
+from marketfeed_operator.observed import PLAN_REVISION
 
 Object = Mapping[str, Any]
 
@@ -29,7 +30,7 @@ _OWN_METADATA = (
 )
 _KEPT_METADATA = (*_OWN_METADATA, "deletionTimestamp", "creationTimestamp")
 # The last one is ours, on pods, and only wakes their kubelet.
-_CONTROLLER_ANNOTATIONS = ("deployment.kubernetes.io/", "batch.kubernetes.io/", "marketfeed.dev/plan-revision")
+_CONTROLLER_ANNOTATIONS = ("deployment.kubernetes.io/", "batch.kubernetes.io/", PLAN_REVISION)
 
 
 @dataclass(frozen=True, slots=True)

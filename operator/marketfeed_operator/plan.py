@@ -16,6 +16,7 @@ import msgspec
 from marketfeed.domain.sharding import Plan, make_plan, moves
 from marketfeed_operator.observed import (
     PLAN_KEY,
+    PLAN_REVISION,
     PLANNED_AT,
     FeedState,
     Member,
@@ -83,12 +84,18 @@ def plan_in_force(feed: MarketFeed, state: FeedState) -> Plan | None:
     return None if found is None else decode(str((found.get("data") or {}).get(PLAN_KEY, "")))
 
 
-def followed_revision(state: FeedState) -> int:
-    """The highest revision that a pod says it follows; 0 if none says. A lower one would be ignored by it."""
-    told = [
-        reading.part("symbols").get("plan_revision") for pod in state.pods("ingest") if (reading := state.reading(pod))
-    ]
-    return max((revision for revision in told if isinstance(revision, int)), default=0)
+def revision_seen(state: FeedState) -> int:
+    """The highest revision that anybody has seen: the status, a pod that was told of it, a pod's own word; 0 for none.
+
+    A newer plan with a lower one would count as adopted by pods that have not read it.
+    """
+    seen = [state.shown_revision]
+    for pod in state.pods("ingest"):
+        announced, reading = annotations_on(pod).get(PLAN_REVISION, ""), state.reading(pod)
+        followed = reading.part("symbols").get("plan_revision") if reading is not None else None
+        seen += [int(announced)] if announced.isdecimal() else []
+        seen += [followed] if isinstance(followed, int) else []
+    return max(seen)
 
 
 def next_plan(feed: MarketFeed, symbols: Sequence[str], state: FeedState, now: datetime) -> Planned:
@@ -101,9 +108,9 @@ def next_plan(feed: MarketFeed, symbols: Sequence[str], state: FeedState, now: d
         plan = _made(feed, symbols, previous, loads)
     else:
         plan = settled_plan
-    if previous is None and (followed := followed_revision(state)):
-        # Somebody deleted the plan: what is made anew has to be newer than what pods know.
-        plan = Plan(followed + 1, plan.assigned, plan.overflow, plan.weights)
+    if previous is None:
+        # There may have been one that somebody deleted or broke.
+        plan = Plan(revision_seen(state) + 1, plan.assigned, plan.overflow, plan.weights)
     if previous is not None and plan.revision == previous.revision and tuple(plan.weights) == tuple(previous.weights):
         return Planned(previous, False, 0, "", _planned_at(feed, state) or _text(now))
     if previous is not None and plan.revision == previous.revision:

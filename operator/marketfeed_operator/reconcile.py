@@ -50,6 +50,7 @@ POD_DUE_S = 5.0
 class Decided:
     """What the pure half says: the feed, its plan and its children; or the problem that keeps it from saying so.
 
+    `plan_written`: the plan is in force, so that it may be shown.
     `refused`: the problem is the API server's answer to a child, which is tried again with back-off, after `at_least_s`
     if it asked for a pause, because quotas, rights and rules change; an invalid specification is not, until it or its
     ConfigMap changes.
@@ -59,6 +60,7 @@ class Decided:
     planned: plan.Planned | None = None
     desired: children.Desired | None = None
     problem: Problem | None = None
+    plan_written: bool = True
     refused: bool = False
     at_least_s: float = 0.0
 
@@ -153,6 +155,7 @@ class Reconciler:
             },
             symbols_text=await self._symbols(key, feed),
             pod_monitors=await self._serves_monitors(),
+            shown_revision=int(self._status.latest(key, feed).get("planRevision") or 0),
             refusals=await self._refusals(key, viewed),
         )
 
@@ -186,7 +189,8 @@ class Reconciler:
             note = f"Job {name} did not succeed, and what it ran with has changed: it is made anew"
             await self._recorder.say(feed.body, FeedEvent("Normal", "JobReplaced", note, "Replace"))
         failed = await self._children.converge(key, feed.uid, desired.apply, desired.keep, seen.children)
-        if (CONFIG_MAP.name, plan.plan_name(planned_for)) not in failed:
+        plan_written = (CONFIG_MAP.name, plan.plan_name(planned_for)) not in failed
+        if plan_written:
             await self._announce(key, feed, seen, planned)
         monitors = {which: failed.pop(which) for which in list(failed) if which[0] == POD_MONITOR.name}
         await self._warn(feed, "PodMonitorNotMade", "metrics may not be collected", monitors)
@@ -196,7 +200,7 @@ class Reconciler:
         log.warning("not written", extra=facts(feed="/".join(key), number=len(failed), error=str(first)))
         pause_s = max(error.retry_after_s or 0.0 for error in failed.values())
         problem = Problem.of_refusal(first.status, first.message)
-        return replace(decided, problem=problem, refused=True, at_least_s=pause_s)
+        return replace(decided, problem=problem, plan_written=plan_written, refused=True, at_least_s=pause_s)
 
     async def _announce(self, key: Key, feed: Observed, seen: Snapshot, planned: plan.Planned) -> None:
         """Have the pods read the plan that is in force now; without it they do so a little later by themselves."""
@@ -229,6 +233,9 @@ class Reconciler:
             previous=previous,
             problem=decided.problem,
         )
+        if not decided.plan_written:
+            in_force = {name: value for name, value in previous.items() if name == "planRevision"}
+            new = {name: value for name, value in new.items() if name != "planRevision"} | in_force
         try:
             wait_s = await self._status.write(key, new, time.monotonic())
         except ClusterError as error:

@@ -63,7 +63,8 @@ async def test_drift_is_repaired_within_ten_seconds(
         again = await admin.get(CONFIG_MAP, "x-plan")
         assert plan is not None
         assert again is not None
-        assert again["data"] == plan["data"]
+        lost, made = (json.loads(one["data"]["plan.json"]) for one in (plan, again))
+        assert (made["assigned"], made["revision"]) == (lost["assigned"], lost["revision"] + 1)
 
         container = [{"name": "mds", "image": "evil:latest"}]
         await admin.merge(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.operator.feeds import FINNHUB, HISTORY, as_observed, feed
 
 from marketfeed.wire.plan import decode_plan, encode_plan
 from marketfeed_operator.children import plan_config_map
-from marketfeed_operator.observed import FeedState, PodReading
+from marketfeed_operator.observed import PLAN_REVISION, FeedState, PodReading
 from marketfeed_operator.plan import Planned, capacities, decode, encode, next_plan
 from marketfeed_operator.spec import MarketFeed
 
@@ -51,13 +52,25 @@ def test_the_first_plan_serves_every_symbol() -> None:
     assert "to shard 1" in planned.summary
 
 
-def test_a_plan_that_was_deleted_is_made_above_what_pods_follow() -> None:
-    """Ingest ignores a revision that is not newer than its own, so counting must not begin anew."""
+@pytest.mark.parametrize(
+    ("told", "announced", "shown"), [(41, None, 0), (None, "41", 0), (None, None, 41), (7, "41", 3)]
+)
+@pytest.mark.parametrize("text", [None, "{oops"], ids=["deleted", "broken"])
+def test_a_plan_that_was_lost_is_made_above_every_revision_that_was_seen(
+    text: str | None, told: int | None, announced: str | None, shown: int
+) -> None:
+    """By the word of a pod, by what was written onto one, or by the status: a lower one would count as adopted."""
     its = feed(shards=1)
     state = state_after(its, next_plan(its, SYMBOLS, FeedState(), NOW), {})
-    pods = tuple(its for its in state.objects if its["kind"] == "Pod")
-    followed = FeedState(pods, {"pod-0": PodReading(1.0, {"symbols": {"plan_revision": 41}})})
-    assert next_plan(its, SYMBOLS, followed, NOW).plan.revision == 42
+    plan, pod = state.objects
+    pod = {**pod, "metadata": {**pod["metadata"], "annotations": {PLAN_REVISION: announced} if announced else {}}}
+    left = (pod,) if text is None else (pod, {**plan, "data": {"plan.json": text}})
+    readings = {} if told is None else {"pod-0": PodReading(1.0, {"symbols": {"plan_revision": told}})}
+    planned = next_plan(its, SYMBOLS, FeedState(left, readings, shown_revision=shown), NOW)
+    assert (planned.changed, planned.plan.revision) == (True, 42)
+    assert planned.summary.startswith("revision 42: ")
+    none = next_plan(feed(shards=0), SYMBOLS, FeedState(left, readings, shown_revision=shown), NOW)
+    assert (none.plan.assigned, none.plan.revision) == ({}, 42)
 
 
 def test_what_ingest_reads_is_what_was_planned() -> None:

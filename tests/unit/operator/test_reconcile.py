@@ -174,3 +174,16 @@ async def test_a_job_without_a_pod_is_told_and_looked_at_again(status: int | Non
     assert {"ConfigMap", "Service"} <= set(server.applied)
     expected = ("False", Reason.QUOTA_EXCEEDED if status is None else Reason.PREPARING)
     assert server.condition("Ready") == expected
+
+
+async def test_a_plan_that_could_not_be_written_is_not_shown_and_not_counted() -> None:
+    """Each try would count on from the one before, and say another plan."""
+    server = Server(ConfigMap=of_status("PATCH", 500, "no"))
+    its = reconciler(server)
+    for _ in range(3):
+        assert (await its.reconcile(("n", "x"))).failed
+        assert "planRevision" not in server.status
+    server.errors.clear()
+    assert not (await its.reconcile(("n", "x"))).failed
+    assert server.status["planRevision"] == 1
+    assert server.events.count(("Normal", "Planned")) == 1
