@@ -9,13 +9,13 @@ import asyncpg
 import pytest
 from tests.unit.domain.order_tapes import NO_PRICE, RULES, T0, Row, limit, prints_of
 
-from marketfeed.adapters.postgres.orders import OrderCommit, OrderReader, OrderWriter
+from marketfeed.adapters.postgres.orders import OrderReader, OrderWriter
 from marketfeed.adapters.postgres.store import PostgresStore
 from marketfeed.domain.errors import StalePosition, Unavailable
 from marketfeed.domain.order_desk import Desk
 from marketfeed.domain.order_states import ALLOWED, OrderState
 from marketfeed.domain.order_validation import Reference
-from marketfeed.domain.orders import OrderRequest, OrderType, ReplaceRequest, Side, TimeInForce
+from marketfeed.domain.orders import OrderCommit, OrderRequest, OrderType, ReplaceRequest, Side, TimeInForce
 from marketfeed.domain.sessions import calendar
 from marketfeed.local.stack import Addresses
 

@@ -1,7 +1,7 @@
 """gRPC's port: health (grpc.health.v1) and reflection, with the limits that every service behind it shares.
 
-Health is what balancers and orchestrators ask: the empty name stands for the whole server, `marketfeed.v1.MarketData`
-for market data. Watchers are told at once. A server that ends says NOT_SERVING first, so that clients look elsewhere
+Health is what balancers and orchestrators ask: the empty name stands for the whole server, and each service is there by
+its name. Watchers are told at once. A server that ends says NOT_SERVING first, so that clients look elsewhere
 while it still answers.
 
 Limits: a client may ping every 10 s; connections that answer no ping for 10 s are cut; a connection is asked to go
@@ -27,10 +27,12 @@ from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
 from marketfeed.domain.errors import CallRefused, CallStatus, SettingError, Unavailable
+from marketfeed.runtime.health import Health
 
 _log = logging.getLogger("marketfeed.grpc")
 
 MARKET_DATA = "marketfeed.v1.MarketData"
+ORDERS = "marketfeed.v1.Orders"
 CALLS_MAX = 10_000
 STREAMS_MAX = 128
 MESSAGE_BYTES_MAX = 4 << 20
@@ -110,6 +112,7 @@ class GrpcServer:
             interceptors=(_Counting(on_call),), options=_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._served: list[str] = []
         self._reflected = [HEALTH_SERVICE, reflection.SERVICE_NAME]
 
     def serve(self, service: str, calls: Mapping[str, Call]) -> None:
@@ -117,6 +120,7 @@ class GrpcServer:
         handlers = {name: _handler(call) for name, call in calls.items()}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
         self._reflected.append(service)
+        self._served.append(service)
 
     @property
     def port(self) -> int:
@@ -137,13 +141,21 @@ class GrpcServer:
     async def say(self, *, serving: bool) -> None:
         """Tell whoever asks, and whoever watches, whether this server wants calls."""
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", MARKET_DATA):
+        for name in ("", *self._served):
             await self._health.set(name, status)
 
     async def close(self, grace_s: float) -> None:
         """Say NOT_SERVING for good, take no more calls, and cut those that still run after `grace_s`."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)
+
+
+async def announce(health: Health, server: GrpcServer) -> None:
+    """Let gRPC's health say what /readyz says, until cancelled."""
+    ready = health.is_ready
+    while True:
+        await server.say(serving=ready)
+        ready = await health.turned()
 
 
 def _handler(call: Call) -> grpc.RpcMethodHandler:

@@ -35,6 +35,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "ingest": Command("marketfeed.ingest.app", "main", "ingest", "from a feed into the log"),
         "recorder": Command("marketfeed.recorder.app", "main", "recorder", "from the log into PostgreSQL and Redis"),
         "mds": Command("marketfeed.mds.app", "main", "mds", "live prices and bars to clients, and the page"),
+        "orders": Command("marketfeed.orders.app", "main", "orders", "paper orders over gRPC, filled by the live tape"),
     },
     "tools": {
         "watch": Command("marketfeed.cli.watch", "main", "mds", "live prices of a running mds on the terminal"),

@@ -42,6 +42,7 @@ _COMES_BACK = frozenset({CallStatus.UNAVAILABLE, CallStatus.RESOURCE_EXHAUSTED, 
 _OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.max_reconnect_backoff_ms", 5_000),  # the library's two minutes are longer than any restart
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.lb_policy_name", "round_robin"),  # a headless Service names every replica
 )
@@ -225,7 +226,7 @@ class MarketDataClient:
             call.cancel()
 
 
-def translated(error: grpc.aio.AioRpcError, target: str) -> CallRefused | Unavailable:
+def translated(error: grpc.aio.AioRpcError, target: str, service: str = "MarketData") -> CallRefused | Unavailable:
     """A failed call in our terms: what the server said, or that it cannot be reached."""
     status = rpc_status.from_call(error)
     for detail in status.details if status is not None else ():
@@ -234,7 +235,7 @@ def translated(error: grpc.aio.AioRpcError, target: str) -> CallRefused | Unavai
             return CallRefused(CallStatus[error.code().name], info.reason, error.details() or "", **info.metadata)
     if error.code().name in CallStatus.__members__ and error.code() is not grpc.StatusCode.UNAVAILABLE:
         return CallRefused(CallStatus[error.code().name], error.code().name, error.details() or "")
-    return Unavailable("MarketData", target, f"{error.code().name}: {error.details()}")
+    return Unavailable(service, target, f"{error.code().name}: {error.details()}")
 
 
 def _tape_message(data: bytes) -> Any:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -166,3 +167,15 @@ class OrderChange:
     before: OrderState | None
     order: Order
     fill: Fill | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderCommit:
+    """What one transaction writes, with the tape's place after it and the one it begins at."""
+
+    changes: Sequence[OrderChange]
+    expected_position: str
+    position: str
+    tape: int
+    next_order: int
+    next_fill: int

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from marketfeed.adapters.finnhub_rest import FinnhubRest
-from marketfeed.adapters.grpc_server import MARKET_DATA, GrpcServer
+from marketfeed.adapters.grpc_server import MARKET_DATA, GrpcServer, announce
 from marketfeed.adapters.kafka import LogAdmin, LogConsumer, trades_topic
 from marketfeed.adapters.postgres import PostgresStore
 from marketfeed.adapters.postgres.span import read_span
@@ -37,7 +37,6 @@ from marketfeed.mds.snapshot import Snapshots
 from marketfeed.mds.start import LogOrigins
 from marketfeed.mds.stores import PatientStore
 from marketfeed.mds.stream import Greeting, StreamServer
-from marketfeed.runtime.health import Health
 from marketfeed.runtime.service import ServiceContext, default_instance
 from marketfeed.runtime.service import main as service_main
 from marketfeed.runtime.tasks import TaskKit
@@ -343,14 +342,6 @@ def _fixed(body: bytes, content_type: str) -> Callable[[Request], Awaitable[Resp
 
 def _count_call(method: str) -> None:
     metrics.GRPC_CALLS.labels(method).inc()
-
-
-async def announce(health: Health, server: GrpcServer) -> None:
-    """Let gRPC's health say what /readyz says, until cancelled."""
-    ready = health.is_ready
-    while True:
-        await server.say(serving=ready)
-        ready = await health.turned()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

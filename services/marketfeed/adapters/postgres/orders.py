@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 import asyncpg
@@ -19,7 +19,7 @@ from marketfeed.adapters.postgres.connection import close_quietly, connect, open
 from marketfeed.domain.errors import StalePosition
 from marketfeed.domain.order_desk import DeskState
 from marketfeed.domain.order_states import WORKING_STATES, OrderState
-from marketfeed.domain.orders import Fill, Order, OrderChange, OrderType, PrintId, Side, TimeInForce
+from marketfeed.domain.orders import Fill, Order, OrderChange, OrderCommit, OrderType, PrintId, Side, TimeInForce
 
 READ_TIMEOUT_S = 10.0
 _RENAMED = {"number": "order_no", "update": "update_no"}
@@ -45,18 +45,6 @@ SET version = version + 1, position = $3, tape = $4, next_order = $5, next_fill 
 WHERE feed = $1 AND version = $2 AND position = $7
 """
 _FILL = "fill_no, order_no, quantity, price, event_ts, tape, partition, log_offset, idx"
-
-
-@dataclass(frozen=True, slots=True)
-class OrderCommit:
-    """What one transaction writes, with the tape's place after it and the one it begins at."""
-
-    changes: Sequence[OrderChange]
-    expected_position: str
-    position: str
-    tape: int
-    next_order: int
-    next_fill: int
 
 
 class OrderWriter:
