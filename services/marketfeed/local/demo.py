@@ -156,7 +156,9 @@ class Demo:
                     raise Unavailable("the page", url, f"no answer within {PAGE_S:.0f} s ({error.reason})") from error
                 await asyncio.sleep(0.1)
         self.view.title = f"marketfeed demo, {url}"
-        self.view.say(f"the page: {url}  gRPC: 127.0.0.1:{self.plan.grpc_port}  (feed {self.plan.feed}; Ctrl-C ends)")
+        orders = "" if self.plan.orders_port is None else f"  orders: 127.0.0.1:{self.plan.orders_port}"
+        grpc = f"gRPC: 127.0.0.1:{self.plan.grpc_port}{orders}"
+        self.view.say(f"the page: {url}  {grpc}  (feed {self.plan.feed}; Ctrl-C ends)")
         if self.settings.open:
             await asyncio.to_thread(webbrowser.open, url)
 
@@ -175,7 +177,7 @@ def make_plan(settings: DemoSettings, state: Path, view: StatusView) -> RunPlan:
         raise SettingError("--rate", f"is {settings.rate:,.10g}, must be from {RATE_MIN:g} to {RATE_MAX:,.10g}")
     symbols, universe = _symbols(settings, generated)
     state.mkdir(parents=True, exist_ok=True)
-    chosen = ports.choose(("feed", "page", "grpc"), state / "service-ports.json")
+    chosen = ports.choose(("feed", "page", "grpc", "orders"), state / "service-ports.json")
     port = _port(settings.port, chosen["page"], "the page", "--port", view)
     grpc_port = _port(settings.grpc_port, chosen["grpc"], "gRPC", "--grpc-port", view)
     return RunPlan(
@@ -187,6 +189,9 @@ def make_plan(settings: DemoSettings, state: Path, view: StatusView) -> RunPlan:
         feed_port=chosen["feed"],
         public_port=port,
         grpc_port=grpc_port,
+        orders_port=_port(settings.orders_port, chosen["orders"], "orders", "--orders-port", view)
+        if settings.orders
+        else None,
         retention_gb=retention_gb(settings.rate, duration_s),
     )
 

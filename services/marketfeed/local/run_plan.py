@@ -31,6 +31,7 @@ class RunPlan:
     feed_port    the generator's WebSocket and manifest
     public_port  the page and the API
     grpc_port    market data for other services
+    orders_port  paper orders; None for a demo without them
     faulty       whether the generator was told to make faults
     """
 
@@ -43,6 +44,7 @@ class RunPlan:
     grpc_port: int
     retention_gb: float
     faulty: bool = False
+    orders_port: int | None = None
 
     @property
     def generator_url(self) -> str:
@@ -95,6 +97,9 @@ def service_programs(
     ports = {"public_port": plan.public_port, "grpc_port": plan.grpc_port}
     mds = _variables(**ports, **({"ui_dir": ui_dir} if ui_dir else {}))
     programs.append(ServiceProgram(name="mds", module="mds", env={**base, **mds, **_previous_closes(settings)}))
+    if plan.orders_port is not None:
+        orders = _variables(market_data=f"127.0.0.1:{plan.grpc_port}", orders_port=plan.orders_port)
+        programs.append(ServiceProgram(name="orders", module="orders", env={**base, **orders}))
     return programs
 
 

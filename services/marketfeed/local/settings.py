@@ -37,6 +37,8 @@ class DemoSettings(StackSettings):
     shards: int = setting(1, "ingest processes that share the symbols; real feeds need a key for each")
     port: int = setting(8080, "port of the page; any free one if it is taken")
     grpc_port: int = setting(50051, "port of gRPC; any free one if it is taken")
+    orders: bool = setting(False, "take paper orders over gRPC, too (docs/orders.md)")
+    orders_port: int = setting(50052, "port of the same; any free one if it is taken")
     feed: str = setting("", "feed id; by default `demo`, and a fresh one for runs with --for")
     duration: str = setting("", "end after this time (30s, 2m, 1h) and prove that nothing was lost; also as --for")
     calendar: str = setting("24x7", "sessions and trade dates", choices=("24x7", "us-equity"))

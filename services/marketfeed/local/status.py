@@ -76,7 +76,7 @@ class Observer:
 
 
 # Numbers of /status that a person wants to see, beside rate and lag.
-FACTS = ("bars_per_s", "clients", "dropped", "spool_bytes", "gaps", "quarantined")
+FACTS = ("bars_per_s", "clients", "dropped", "spool_bytes", "gaps", "quarantined", "working", "suspended")
 
 
 def _state(alive: bool, listening: bool, answer: dict[str, Any] | None) -> str:

@@ -12,7 +12,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from marketfeed.domain.errors import CallRefused, CallStatus, SettingError, StalePosition, Unavailable
+from marketfeed.domain.errors import (
+    CallRefused,
+    CallStatus,
+    MarketfeedError,
+    SettingError,
+    StalePosition,
+    Unavailable,
+)
 from marketfeed.domain.order_commands import Answer, Command
 from marketfeed.domain.order_desk import Desk
 from marketfeed.domain.order_validation import OrderRules
@@ -142,16 +149,14 @@ class OrderService:
                 while not stopping.is_set():
                     await self._turn(session, await self._inbox.take(TICK_S))
                 reading.cancel()
-        except* (StalePosition, Unavailable, CallRefused, SettingError) as errors:
-            first: BaseException = errors
-            while isinstance(first, BaseExceptionGroup):
-                first = first.exceptions[0]
-            raise first from None
+        except BaseExceptionGroup as errors:
+            raise _first_expected(errors) from None
 
     async def _turn(self, session: Session, items: list[Any]) -> None:
         try:
             await session.turn(items, self._commit_every_s)
-        except (StalePosition, Unavailable):
+        except BaseException:
+            # Whoever waits is told so whatever the reason, our own cancellation included.
             error = CallRefused(CallStatus.UNAVAILABLE, "NOT_STORED", "ask again, with the same client order id")
             for item in items:
                 if isinstance(item, Asked):
@@ -192,3 +197,14 @@ class OrderService:
             "tape_age_s": round(self.tape.age_s(now_ns), 3),
             **(session.measure() if session else {}),
         }
+
+
+def _first_expected(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The expected error of a session's tasks; the whole group if one of them is a bug."""
+    expected, bugs = errors.split(MarketfeedError)
+    if bugs is not None or expected is None:
+        return errors
+    first: BaseException = expected
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first

@@ -1,5 +1,6 @@
 """From the demo's settings to the services' variables."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,15 @@ def test_each_shard_has_a_key_and_a_share() -> None:
         assert program.env["MARKETFEED_KAFKA"] == "127.0.0.1:9"
         assert program.env["MARKETFEED_LOG_LEVEL"] == "debug"
         assert program.env["MARKETFEED_HTTP_PORT"] == "0"
+
+
+def test_orders_are_taken_on_request() -> None:
+    """They get their market data from this demo's mds."""
+    plan = replace(PLAN, grpc_port=7003, orders_port=7004)
+    orders = service_programs(DemoSettings.load({}, env={}), plan, ADDRESSES, Path("/s"), None, {})[-1]
+    assert (orders.name, orders.module) == ("orders", "orders")
+    assert orders.env["MARKETFEED_MARKET_DATA"] == "127.0.0.1:7003"
+    assert orders.env["MARKETFEED_ORDERS_PORT"] == "7004"
 
 
 def test_a_real_feed_has_no_generator() -> None:

@@ -84,8 +84,9 @@ class OrdersServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReplaceOrder(self, request, context):
-        """Another limit or quantity under a new client order id; the old order ends as REPLACED. A smaller quantity at the
-        same limit keeps its place in the queue.
+        """Another limit or quantity under a new client order id; the old order ends as REPLACED. The quantity is the whole,
+        what the old order has filled included, and so is the new order's filled quantity. At the same limit a quantity
+        that is not larger keeps its place in the queue.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,8 +105,8 @@ class OrdersServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StreamOrders(self, request, context):
-        """First every working order as it stands (and those changed since `after_update`), then each change, in the order
-        of their update numbers, each exactly once.
+        """First every working order as it stands (and, unless `after_update` is 0, those changed since), then each change, in
+        the order of their update numbers, each exactly once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
