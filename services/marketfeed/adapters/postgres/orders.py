@@ -8,6 +8,7 @@ an answer that was given cannot be read again from the log.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import fields
@@ -153,11 +154,13 @@ class OrderReader:
         self._feed = feed
         self._connections_max = connections_max
         self._pool: asyncpg.Pool | None = None
+        self._opening = asyncio.Lock()
 
     async def open(self) -> None:
         """Connect. Raises Unavailable or SettingError."""
-        if self._pool is None:
-            self._pool = await open_pool(self._dsn, "marketfeed-orders-read", self._connections_max)
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await open_pool(self._dsn, "marketfeed-orders-read", self._connections_max)
 
     async def close(self) -> None:
         """Let all connections go."""
