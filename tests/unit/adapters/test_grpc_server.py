@@ -21,6 +21,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 @asynccontextmanager
 async def serving() -> AsyncIterator[tuple[GrpcServer, grpc.aio.Channel]]:
     server = GrpcServer("127.0.0.1", 0)
+    server.serve(MARKET_DATA, {})
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
@@ -66,7 +67,7 @@ async def test_reflection_lists_the_services() -> None:
         call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]), timeout=5)
         answer = await call.read()
         names = {service.name for service in answer.list_services_response.service}
-        assert names == {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+        assert names == {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection", MARKET_DATA}
 
 
 async def test_calls_are_counted_by_method() -> None:

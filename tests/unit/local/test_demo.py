@@ -51,7 +51,7 @@ def test_a_taken_port_is_told_and_replaced(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        plan = make_plan(DemoSettings.load({"port": port}, env={}), tmp_path, shown)
+        plan = make_plan(DemoSettings.load({"port": port, "grpc_port": 0}, env={}), tmp_path, shown)
     assert plan.public_port != port
     assert (
         out.getvalue() == f"port {port} is in use, so the page is on port {plan.public_port} (--port chooses another)\n"
