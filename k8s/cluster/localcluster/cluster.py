@@ -19,8 +19,8 @@ from localcluster import components, node
 from localcluster.components import ControlPlaneLayout
 from localcluster.control_plane import free_ports, kubectl, write_keys
 from localcluster.errors import ClusterError, CommandFailed, NotRoot
-from localcluster.host import NODE_ADDRESS, Host
-from localcluster.identities import ADMIN, CONTROLLER_MANAGER, PROXY, SCHEDULER, VOLUMES
+from localcluster.host import NODE_ADDRESS, Host, give_own_tables
+from localcluster.identities import ADMIN, CONTROLLER_MANAGER, POLICIES, PROXY, SCHEDULER, VOLUMES
 from localcluster.identities import kubelet as kubelet_identity
 from localcluster.images import Archived, ImageStore, own_images
 from localcluster.node import NODE, NodeLayout
@@ -73,8 +73,10 @@ class Cluster:
             self._host.prepare()
             layout = self._control_plane()
             self._write(layout)
+            give_own_tables(self._node.tables)
             self._start(layout)
             self._wait_ready()
+            self._enforce_policies()
         self._tell(f"the cluster is ready after {time.monotonic() - began:.1f} s")
 
     def down(self) -> None:
@@ -113,7 +115,7 @@ class Cluster:
         """Keys and configuration, once: running programs hold the first ones."""
         if self.places.kubeconfig.exists():
             return
-        identities = (CONTROLLER_MANAGER, SCHEDULER, PROXY, VOLUMES, kubelet_identity(NODE))
+        identities = (CONTROLLER_MANAGER, SCHEDULER, PROXY, VOLUMES, POLICIES, kubelet_identity(NODE))
         node.write(self._node, Path("/etc/resolv.conf").read_text() if Path("/etc/resolv.conf").exists() else "")
         write_keys(layout, identities, (NODE_ADDRESS, "127.0.0.1", components.SERVICE_ADDRESS))
 
@@ -156,7 +158,12 @@ class Cluster:
                     return error.output.strip()
                 return "" if found == wanted else f"it says {found or 'nothing'}"
 
-            wait_until(f"the {what}", answer, NODE_READY_S, lambda: self._check(*_ORDER))
+            wait_until(f"the {what}", answer, NODE_READY_S, lambda: self._check(*_BASE))
+
+    def _enforce_policies(self) -> None:
+        """Start kube-router, which ends where its node is not known yet, and wait for its rules."""
+        self._ensure(node.network_policies(self._node))
+        wait_until("NetworkPolicies", self._host.policies_awaited, NODE_READY_S, lambda: self._check(*_ORDER))
 
     def _manifest(self, name: str) -> str:
         reachable = node.resolvers((self._node.folder / "resolv.conf").read_text())
@@ -219,7 +226,8 @@ class Cluster:
 
 # As they are started; they are stopped in the reverse order. The containers end before containerd, so that nothing
 # starts them again.
-_ORDER = (
+_BASE = (
     "etcd", "kube-apiserver", "containerd", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy",
     "directory-volumes",
 )  # fmt: skip
+_ORDER = (*_BASE, "kube-router")

@@ -30,6 +30,7 @@ AUDIT_POLICY: Mapping[str, object] = {
                 "system:kube-proxy",
                 "marketfeed:kwok",
                 "marketfeed:directory-volumes",
+                "marketfeed:kube-router",
             ],
         },
         {"level": "None", "userGroups": ["system:nodes", "system:serviceaccounts:kube-system"]},

@@ -46,6 +46,11 @@ TOOLS = (
         ldflags="-X sigs.k8s.io/kwok/pkg/consts.Version=v0.8.0",
         stages=("kustomize/stage/node/fast", "kustomize/stage/node/heartbeat-with-lease", "kustomize/stage/pod/fast"),
     ),
+    GoTool(
+        "kube-router", "github.com/cloudnativelabs/kube-router/v2", "v2.1.0",
+        "h1:xWsptKtmZ44L+NjwFKoFAFlVdxCz8fka9A/eYJe95Ok=", "./cmd/kube-router",
+        ldflags="-X github.com/cloudnativelabs/kube-router/v2/pkg/version.Version=v2.1.0",
+    ),
 )  # fmt: skip
 
 _VERSION = "k8s.io/component-base/version"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from localcluster import rules
 from localcluster.components import SERVICE_RANGE
-from localcluster.errors import CommandFailed, ForeignCluster
+from localcluster.errors import CommandFailed, ForeignCluster, Missing
 from localcluster.identities import write_private
 from localcluster.places import Places, system_program
 
@@ -34,7 +34,10 @@ SYSCTLS = (
 )  # fmt: skip
 # Made by kubelet, the CNI library and containerd's shims at paths that cannot be chosen.
 OUTSIDE = ("/var/lib/kubelet", "/var/lib/cni", "/var/log/containers", "/run/containerd", "/etc/cni", "/opt/containerd")
-TABLE_TOOLS = ("iptables", "ip6tables")
+# Those of kube-proxy, kubelet and the CNI plugins, and the older ones that kube-router gets for its own.
+TABLE_TOOLS = ("iptables", "ip6tables", "iptables-legacy")
+POLICY_CHAIN = "KUBE-ROUTER-FORWARD"
+SETS = ("KUBE-SRC-", "KUBE-DST-")
 
 
 class Host:
@@ -94,9 +97,9 @@ class Host:
         """The processes in our control group."""
         found: set[int] = set()
         for folder in cgroup_folders(self._places.label):
-            for file in folder.rglob("cgroup.procs"):
+            for inner in folders_below(folder):
                 with contextlib.suppress(OSError):
-                    found.update(int(line) for line in file.read_text().split())
+                    found.update(int(line) for line in (inner / "cgroup.procs").read_text().split())
         return sorted(found - {0})
 
     def strays(self) -> list[int]:
@@ -122,6 +125,8 @@ class Host:
             script = rules.removal(_save(tool), self._places.label)
             if script:
                 _restore(tool, script)
+        for name in _sets():
+            subprocess.run([str(system_program("ipset")), "destroy", name], capture_output=True, check=False)
         if _link_exists(BRIDGE):
             for link in _ports_of(BRIDGE):
                 _ip("link", "delete", link)
@@ -154,6 +159,11 @@ class Host:
                 points.append(point)
         return sorted(points, key=len, reverse=True)
 
+    def policies_awaited(self) -> str:
+        """What is missing until NetworkPolicies are enforced, empty for nothing."""
+        there = any(f":{POLICY_CHAIN} " in _save(tool) for tool in TABLE_TOOLS)
+        return "" if there else f"no chain {POLICY_CHAIN}"
+
     def leftovers(self) -> list[str]:
         """What is still there, a line each; nothing after a clean `down`."""
         found = [f"process {pid}" for pid in [*self.contained(), *self.strays()]]
@@ -162,7 +172,34 @@ class Host:
         found += [f"control group {folder}" for folder in cgroup_folders(self._places.label) if folder.exists()]
         for tool in TABLE_TOOLS:
             found += [f"{tool} {what}" for what in rules.leftovers(_save(tool), self._places.label)]
-        return found
+        return found + [f"set {name}" for name in _sets()]
+
+
+def give_own_tables(folder: Path) -> None:
+    """Put the older iptables into `folder` under the usual names, where the kernel has them.
+
+    kube-router writes the whole filter table back, so in a common one it would undo what kube-proxy changed at that
+    moment. The older tables are others: a packet passes through both.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for tool in ("iptables", "iptables-save", "iptables-restore"):
+        older = system_program(tool).with_name(tool.replace("iptables", "iptables-legacy"))
+        (folder / tool).unlink(missing_ok=True)
+        if _works("iptables-legacy") and older.exists():
+            (folder / tool).symlink_to(older)
+
+
+def _works(tool: str) -> bool:
+    try:
+        return subprocess.run([str(system_program(tool)), "-S"], capture_output=True, check=False).returncode == 0
+    except Missing:
+        return False
+
+
+def _sets() -> list[str]:
+    """The sets of addresses that NetworkPolicies were made into."""
+    done = subprocess.run([str(system_program("ipset")), "list", "-n"], capture_output=True, text=True, check=False)
+    return [name for name in done.stdout.split() if name.startswith(SETS)]
 
 
 def _read_sysctls() -> dict[str, str]:
@@ -194,6 +231,12 @@ def cgroup_folders(name: str) -> Iterator[Path]:
             yield folder / name
 
 
+def folders_below(folder: Path) -> Iterator[Path]:
+    """The folder and all folders in it, as far as they do not go while one looks: containers end when they like."""
+    for name, _, _ in os.walk(folder):
+        yield Path(name)
+
+
 def _make_cgroup(folder: Path) -> None:
     parent = folder.parent
     folder.mkdir(exist_ok=True)
@@ -213,11 +256,9 @@ def _make_cgroup(folder: Path) -> None:
 def _remove_cgroup(folder: Path) -> None:
     if not folder.exists():
         return
-    for inner in sorted((path for path in folder.rglob("*") if path.is_dir()), key=lambda path: -len(path.parts)):
+    for inner in sorted(folders_below(folder), key=lambda path: -len(path.parts)):
         with contextlib.suppress(OSError):
             inner.rmdir()
-    with contextlib.suppress(OSError):
-        folder.rmdir()
 
 
 def _link_exists(name: str) -> bool:
@@ -239,6 +280,8 @@ def _ip(*arguments: str) -> str:
 
 
 def _save(tool: str) -> str:
+    if tool.endswith("-legacy") and not _works(tool):
+        return ""
     done = subprocess.run([str(system_program(f"{tool}-save"))], capture_output=True, text=True, check=False)
     return done.stdout if done.returncode == 0 else ""
 

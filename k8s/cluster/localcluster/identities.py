@@ -33,9 +33,10 @@ ADMIN = Identity("admin", "admin", ("system:masters",))
 CONTROLLER_MANAGER = Identity("kube-controller-manager", "system:kube-controller-manager")
 SCHEDULER = Identity("kube-scheduler", "system:kube-scheduler")
 PROXY = Identity("kube-proxy", "system:kube-proxy")
-# kwok and the provisioner are test equipment that acts on many kinds of objects; they get the administrator's rights.
+# Test equipment that acts on, or looks at, many kinds of objects; it gets the administrator's rights.
 KWOK = Identity("kwok", "marketfeed:kwok", ("system:masters",))
 VOLUMES = Identity("directory-volumes", "marketfeed:directory-volumes", ("system:masters",))
+POLICIES = Identity("kube-router", "marketfeed:kube-router", ("system:masters",))
 
 
 def kubelet(node: str) -> Identity:

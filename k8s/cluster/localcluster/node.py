@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from localcluster.components import SERVICE_RANGE
 from localcluster.host import BRIDGE, NODE_ADDRESS, POD_RANGE
 from localcluster.images import PAUSE
 from localcluster.places import SYSTEM_PATHS, Places
@@ -43,6 +44,11 @@ class NodeLayout:
     def volumes(self) -> Path:
         """The directories of the default storage class."""
         return self.places.run / "volumes"
+
+    @property
+    def tables(self) -> Path:
+        """The iptables programs of whoever enforces NetworkPolicies."""
+        return self.folder / "tables"
 
     def kubeconfig_of(self, name: str) -> Path:
         """The kubeconfig of a component."""
@@ -214,4 +220,19 @@ def directory_volumes(layout: NodeLayout) -> Program:
             f"--provisioner={PROVISIONER}", f"--root={layout.volumes}", f"--node={NODE}",
         ),
         stop_s=3.0,
+    )  # fmt: skip
+
+
+def network_policies(layout: NodeLayout) -> Program:
+    """NetworkPolicies, by kube-router's firewall alone: routes and Services are others' business here."""
+    return Program(
+        name="kube-router",
+        argv=(
+            str(layout.places.bin / "kube-router"), "--run-firewall=true", "--run-router=false",
+            "--run-service-proxy=false", f"--kubeconfig={layout.kubeconfig_of('kube-router')}",
+            f"--hostname-override={NODE}", f"--service-cluster-ip-range={SERVICE_RANGE}",
+            "--health-port=0", "--metrics-port=0",
+        ),
+        env={"PATH": f"{layout.tables}:{SYSTEM_PATHS}"},
+        stop_s=5.0,
     )  # fmt: skip

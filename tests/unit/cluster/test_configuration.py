@@ -88,6 +88,9 @@ def test_kubelet_and_network_agree() -> None:
     assert "--root-dir=/c/run/node/kubelet" in node.kubelet(NODE).argv
     assert "--proxy-mode=iptables" in node.kube_proxy(NODE).argv
     assert "--root=/c/run/volumes" in node.directory_volumes(NODE).argv
+    policies = node.network_policies(NODE)
+    assert {"--run-firewall=true", "--run-router=false", "--run-service-proxy=false"} <= set(policies.argv)
+    assert policies.env["PATH"].startswith("/c/run/node/tables:"), "its iptables are not kube-proxy's"
     assert node.containerd(NODE).argv[0] == "/usr/bin/containerd"
 
 
@@ -113,6 +116,8 @@ def test_the_manifests_fit_the_node() -> None:
     objects = [*yaml.safe_load_all((folder / "coredns.yaml").read_text().replace("@FORWARD@", "#"))]
     services = [one for one in objects if one["kind"] == "Service"]
     assert services[0]["spec"]["clusterIP"] == node.DNS_ADDRESS
+    # A NetworkPolicy that lets pods ask for names is about the port of DNS' own pods.
+    assert {port["targetPort"] for port in services[0]["spec"]["ports"]} == {53}
     storage = yaml.safe_load((folder / "storage.yaml").read_text())
     assert storage["provisioner"] == node.PROVISIONER
     assert storage["metadata"]["annotations"]["storageclass.kubernetes.io/is-default-class"] == "true"
