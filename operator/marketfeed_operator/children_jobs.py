@@ -39,6 +39,8 @@ from marketfeed_operator.spec import MarketFeed
 _PREPARE_RESTARTS = 100_000
 _IMPORT_RETRIES = 3
 _WRONG_SETTING = 2
+# Servers may start later, and a new pod may wait for those who carry out NetworkPolicies to hear of it.
+_SERVER_WITHIN_S = 300
 _FILES_DIR = "/data"
 
 
@@ -75,7 +77,11 @@ def history(feed: MarketFeed, defaults: PodDefaults) -> Child:
     assert source is not None
     files = [f"{_FILES_DIR}/{path}" for path in source.files.paths]
     is_import = source.mode == "import"
-    env = [value("QUARANTINE", "/tmp/quarantine.csv"), value("RESULT_FILE", "/dev/termination-log")]
+    env = [
+        value("QUARANTINE", "/tmp/quarantine.csv"),
+        value("RESULT_FILE", "/dev/termination-log"),
+        value("TIMEOUT_S", _SERVER_WITHIN_S),
+    ]
     if is_import:
         env += [*postgres_env(feed), value("CALENDAR", feed.spec.calendar), value("REPLACE", source.replace)]
     else:

@@ -6,10 +6,13 @@ import asyncio
 import gzip
 import json
 import os
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import numpy as np
@@ -253,6 +256,57 @@ def test_a_replay_refuses_a_file_that_is_not_sorted(
     assert "line 3 is stamped more than 15 minutes before" in capsys.readouterr().err
     with pytest.raises(SettingError, match="must be max or a number above 0"):
         replay.Pace.of("fast")
+
+
+def test_a_job_waits_for_its_server_as_long_as_it_may(
+    postgres: str, feed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody listens: without time an import ends at once, with some it gives up then, or begins when somebody does."""
+    path = tmp_path / "trades.csv"
+    path.write_text(HEADER + f"S0,{T0},10,1,\n")
+    target = urlsplit(postgres)
+    with socket.create_server(("127.0.0.1", 0)) as placeholder:
+        port = placeholder.getsockname()[1]
+    moved = postgres.replace(f":{target.port}/", f":{port}/")
+    assert moved != postgres
+    assert run_import(moved, feed, str(path)) == 1
+    assert "gave up" not in capsys.readouterr().err
+    assert run_import(moved, feed, str(path), "--timeout-s", "0.6") == 1
+    assert "gave up after 0.6 s (--timeout-s)" in capsys.readouterr().err
+    late = Thread(target=serve_later, args=(port, target.port, 1.0), daemon=True)
+    late.start()
+    assert run_import(moved, feed, str(path), "--timeout-s", "30") == 0
+    late.join(10)
+    assert len(stored_bars(postgres, feed, "1s").bars) == 1
+
+
+def serve_later(port: int, target: int, after_s: float) -> None:
+    """Pass what comes to `port` on to `target`, from some time on and until nobody is connected any more."""
+
+    async def serve() -> None:
+        await asyncio.sleep(after_s)
+        connected: set[int] = set()
+        ended = asyncio.Event()
+
+        async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connected.add(id(writer))
+            onward_reader, onward = await asyncio.open_connection("127.0.0.1", target)
+            await asyncio.gather(_copy(reader, onward), _copy(onward_reader, writer))
+            connected.discard(id(writer))
+            if not connected:
+                ended.set()
+
+        async with await asyncio.start_server(carry, "127.0.0.1", port):
+            await ended.wait()
+
+    asyncio.run(serve())
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65_536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
 
 
 async def test_status_tells_how_far_a_job_is_and_the_result_file_how_it_ended(

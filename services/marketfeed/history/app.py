@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +24,7 @@ from marketfeed.history.replay import Pace, Replay
 from marketfeed.history.settings import HistorySettings, ImportSettings, ReplaySettings
 from marketfeed.runtime.service import ServiceContext, default_instance, run_to_exit
 from marketfeed.runtime.settings import add_arguments, overrides_of
+from marketfeed.runtime.waiting import until_available
 
 H = TypeVar("H", bound=HistorySettings)
 
@@ -92,6 +93,24 @@ def _hint(name: str) -> Iterator[None]:
         raise Unavailable(error.what, error.where, reason) from error
 
 
+async def _once_there(context: ServiceContext[H], part: str, begin: Callable[[], Awaitable[None]]) -> None:
+    """Begin with the server (`part`, as /readyz names it), as soon as it answers within the time that it has.
+
+    Raises Unavailable, and Interrupted when it was told to stop before.
+    """
+
+    async def begun() -> bool:
+        await begin()
+        return True
+
+    timeout_s = context.settings.timeout_s
+    if timeout_s <= 0:
+        await begin()
+        context.health.ready(part, True)
+    elif await until_available(part, begun, timeout_s, context.stopping, context.health, context.log) is None:
+        raise Interrupted("stopped before its server was there, so nothing was done")
+
+
 async def run_import(context: ServiceContext[ImportSettings]) -> None:
     """Import, report, end."""
     settings = context.settings
@@ -103,8 +122,7 @@ async def run_import(context: ServiceContext[ImportSettings]) -> None:
     context.health.ready("postgres", False, "not asked yet")
     try:
         with _hint("MARKETFEED_POSTGRES"):
-            await store.open()
-        context.health.ready("postgres", True)
+            await _once_there(context, "postgres", store.open)
         done = await importer.run(context.stopping)
         total = {**importer.progress.total(time.monotonic()), "bars": importer.bars_written}
         _tell(context, "imported" if done else "stopped", bad_lines, total)
@@ -139,8 +157,8 @@ async def run_replay(context: ServiceContext[ReplaySettings]) -> None:
     _show(context, replay.progress)
     context.health.ready("kafka", False, "not asked yet")
     try:
-        await _prepare(settings)
-        context.health.ready("kafka", True)
+        with _hint("MARKETFEED_KAFKA"):
+            await _once_there(context, "kafka", lambda: _prepare(settings))
         done = await replay.run(context.stopping)
         total = {**replay.progress.total(time.monotonic()), "sent": replay.sent}
         _tell(context, "replayed" if done else "stopped", bad_lines, total)
@@ -155,8 +173,7 @@ async def _prepare(settings: ReplaySettings) -> None:
     """Make the feed's topics. Raises Unavailable, and SettingError for a feed that has trades already."""
     admin = LogAdmin(settings.kafka)
     retention_bytes, retention_ms = round(settings.retention_gb * 1e9), round(settings.retention_h * 3_600_000)
-    with _hint("MARKETFEED_KAFKA"):
-        await admin.ensure_topics(settings.feed, settings.partitions, retention_bytes, retention_ms)
+    await admin.ensure_topics(settings.feed, settings.partitions, retention_bytes, retention_ms)
     if not settings.append and await _holds_records(admin, settings.feed):
         raise SettingError(
             "--feed",

@@ -18,6 +18,7 @@ class HistorySettings(Settings):
     result_file: Path | None = setting(
         None, "where one line of JSON with the counts goes at the end; /dev/termination-log in a pod"
     )
+    timeout_s: float = setting(0.0, "time in which its server must come up; 0 tries once")
     quarantine_lines_max: int = setting(100_000, "bad lines written at most; the rest is counted only")
 
 

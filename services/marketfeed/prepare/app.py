@@ -14,13 +14,13 @@ from functools import partial
 from marketfeed.domain.errors import Interrupted
 from marketfeed.prepare.settings import MigrateSettings, PrepareSettings, TopicsSettings
 from marketfeed.prepare.steps import ensure_tables, ensure_topics
-from marketfeed.prepare.waiting import until_available
 from marketfeed.runtime.command import SERVICE_FIELDS
 from marketfeed.runtime.command import run as run_command
 from marketfeed.runtime.service import ServiceContext
 from marketfeed.runtime.service import main as service_main
 from marketfeed.runtime.settings import add_arguments, overrides_of
 from marketfeed.runtime.tasks import TaskKit
+from marketfeed.runtime.waiting import until_available
 
 
 def main(argv: Sequence[str] | None = None) -> int:

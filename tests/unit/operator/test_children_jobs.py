@@ -26,7 +26,7 @@ def test_the_history_job_reads_its_files_once(mode: str, service: type[Settings]
     job = history(its, DEFAULTS)
     container = job["spec"]["template"]["spec"]["containers"][0]
     assert container["args"] == ["history", mode, "/data/a.csv", "/data/b/c.csv.gz"]
-    service.load(env=env_of(job))
+    assert service.load(env=env_of(job)).timeout_s > 0, "it waits for its server"
     assert job["spec"]["backoffLimit"] == (3 if mode == "import" else 0)
     assert history_name(feed(source=source, image="other:1")) == history_name(its)
     more = {"history": {**source["history"], "files": {"persistentVolumeClaim": "data", "paths": ["a.csv"]}}}

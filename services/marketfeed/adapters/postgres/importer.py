@@ -58,7 +58,8 @@ class BarImport:
         self._transaction: Any = None
 
     async def open(self) -> None:
-        """Connect and begin. Raises SettingError, too, if the tables are missing."""
+        """Connect and begin; may be tried again. Raises SettingError, too, if the tables are missing."""
+        await self.close()
         self._side = await connect(self._dsn, "marketfeed-history")
         self._connection = await connect(self._dsn, "marketfeed-history", synchronous_commit="off")
         async with translated(self._dsn):

@@ -10,8 +10,7 @@ import logging
 import pytest
 
 from marketfeed.domain.errors import SettingError, Unavailable
-from marketfeed.prepare import waiting
-from marketfeed.runtime import logs
+from marketfeed.runtime import logs, waiting
 from marketfeed.runtime.health import Health
 from marketfeed.runtime.logs import get_logger
 
