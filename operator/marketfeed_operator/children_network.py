@@ -98,9 +98,13 @@ def _policy(feed: MarketFeed, name: str, component: str, spec: Child) -> Child:
 
 
 def _health(feed: MarketFeed) -> Child:
-    """The operator and Prometheus read health and metrics, wherever they run. The kubelet is let in by itself."""
+    """The operator and Prometheus, ours or one that is named so, read health and metrics, wherever they run.
+
+    The kubelet is let in by itself.
+    """
     readers = [
         {COMPONENT: "operator", "app.kubernetes.io/part-of": "marketfeed"},
+        {COMPONENT: "prometheus", "app.kubernetes.io/part-of": "marketfeed"},
         {"app.kubernetes.io/name": "prometheus"},
     ]
     peers = [{"namespaceSelector": {}, "podSelector": {"matchLabels": labels}} for labels in readers]

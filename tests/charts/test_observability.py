@@ -14,6 +14,9 @@ import pytest
 import yaml
 from tests.charts.queries import FOREIGN, TARGET_LABELS, Reading, exported, readings
 from tests.charts.rendering import ROOT, Object, Refused, only, program, template
+from tests.unit.operator.feeds import feed
+
+from marketfeed_operator.children_network import network_policies
 
 SERVICES = {"overview", "generator", "ingest", "recorder", "mds", "history", "operator"}
 EVERYTHING = {
@@ -240,3 +243,14 @@ def test_every_pod_has_its_edges_drawn() -> None:
         assert policy["podSelector"]["matchLabels"].items() <= deployments[name]["metadata"]["labels"].items()
         named = {port["port"] for rule in policy["ingress"] for port in rule["ports"]}
         assert named <= {port["name"] for one in deployments[name]["spec"]["containers"] for port in one["ports"]}
+
+
+@pytest.mark.parametrize(("chart", "name"), [("observability", "r-prometheus"), ("marketfeed-operator", "")])
+def test_a_feeds_policies_let_in_who_reads_its_pods(chart: str, name: str) -> None:
+    """Prometheus of this chart and the operator carry labels that the NetworkPolicy of a feed's health port knows."""
+    made = [one for one in template(chart) if one["kind"] == "Deployment"]
+    (reader,) = [one for one in made if not name or one["metadata"]["name"] == name]
+    labels = reader["spec"]["template"]["metadata"]["labels"]
+    policies = {one["metadata"]["name"]: one["spec"] for one in network_policies(feed())}
+    peers = policies["demo-health"]["ingress"][0]["from"]
+    assert any(peer["podSelector"]["matchLabels"].items() <= labels.items() for peer in peers)
