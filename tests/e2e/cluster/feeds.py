@@ -17,6 +17,7 @@ from tests.e2e.cluster.kube import GROUP, Cluster, CommandFailed, Object, condit
 RELEASE = "mf"
 IMAGE = "localhost/marketfeed:dev"
 KAFKA = f"{RELEASE}-kafka:9092"
+STORES = (KAFKA, f"{RELEASE}-redis:6379", f"{RELEASE}-postgres:5432")
 HEALTH_PORT = 8081
 FEED_PORT = 8090
 RESTRICTED = {
@@ -25,6 +26,17 @@ RESTRICTED = {
     "runAsGroup": 65532,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+_WAIT = """
+import socket, sys, time
+for place in sys.argv[1:]:
+    host, _, port = place.rpartition(":")
+    for _ in range(120):
+        try:
+            socket.create_connection((host, int(port)), 2).close()
+            break
+        except OSError:
+            time.sleep(0.25)
+"""
 _LOST = re.compile(r"^(sent = log)\s+([\d,]+)\s+([\d,]+)\s+([\d,]+)\s+([\d,]+)\s+([\d,]+)", re.MULTILINE)
 
 
@@ -167,8 +179,9 @@ class Feed:
             "--generator-url", f"http://{self.generator}:{FEED_PORT}", "--from-s", str(from_s),
             "--lost-max", str(lost_max), "--wait-s", "60",
         ]  # fmt: skip
-        name = f"{self.name}-verify-{secrets.token_hex(3)}"
-        return Verdict(*ran(self.cluster, tool_pod(name, self.name, arguments, of_stores()), timeout_s))
+        pod = tool_pod(f"{self.name}-verify-{secrets.token_hex(3)}", self.name, arguments, of_stores())
+        let_in_first(pod, f"{self.generator}:{FEED_PORT}", *STORES)
+        return Verdict(*ran(self.cluster, pod, timeout_s))
 
 
 def of_stores() -> list[Object]:
@@ -228,6 +241,16 @@ def tool_pod(name: str, feed: str, arguments: list[str], environment: list[Objec
             ],
         },
     }
+
+
+def let_in_first(pod: Object, *places: str) -> None:
+    """Let a pod's container begin when all places host:port take connections from the pod.
+
+    Who carries out NetworkPolicies may hear of a new pod after its first words, and our services try again anyway.
+    """
+    (container,) = pod["spec"]["containers"]
+    waits = {**container, "name": "wait", "args": [], "command": ["python3", "-c", _WAIT, *places], "env": []}
+    pod["spec"]["initContainers"] = [waits]
 
 
 def exit_code(cluster: Cluster, pod: str) -> tuple[int] | None:

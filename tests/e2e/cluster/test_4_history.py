@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.e2e.cluster.feeds import Feed, manifest, of_stores, program_pod, ran, tool_pod
+from tests.e2e.cluster.feeds import STORES, Feed, let_in_first, manifest, of_stores, program_pod, ran, tool_pod
 from tests.e2e.cluster.kube import Cluster, Object, condition
 
 pytestmark = [pytest.mark.level(2), pytest.mark.timeout(600)]
@@ -60,6 +60,7 @@ def stored(feed: Feed, interval: str) -> tuple[list[Bar], set[str]]:
     """The feed's bars in PostgreSQL, and where they say that they are from."""
     feed_id = f"{feed.cluster.namespace}.{feed.name}"
     pod = program_pod("bars", feed.name, READER, feed_id, interval, environment=of_stores())
+    let_in_first(pod, *STORES)
     code, said = ran(feed.cluster, pod)
     assert code == 0, said
     rows = [json.loads(line) for line in said.splitlines()]

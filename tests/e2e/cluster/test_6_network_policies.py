@@ -8,12 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 from tests.e2e.cluster.conftest import delete_namespace
-from tests.e2e.cluster.feeds import FEED_PORT, HEALTH_PORT, RELEASE, Feed, manifest, tool_pod
+from tests.e2e.cluster.feeds import FEED_PORT, HEALTH_PORT, STORES, Feed, manifest, tool_pod
 from tests.e2e.cluster.kube import Cluster, Object
 
 pytestmark = [pytest.mark.level(2), pytest.mark.timeout(300)]
 
-STORES = {f"{RELEASE}-kafka": 9092, f"{RELEASE}-redis": 6379, f"{RELEASE}-postgres": 5432}
+PLACE_OF = {place.rpartition(":")[0]: place for place in STORES}
+KAFKA = next(name for name in PLACE_OF if name.endswith("kafka"))
 SERVER_PORT = 8000
 # Prints which of its arguments host:port let it connect. Refused and unanswered are the same: policies do either.
 _REACH = """
@@ -109,16 +110,11 @@ def open_to(feed: Feed, pod: str, *places: str) -> None:
     feed.cluster.until(f"{pod} reaches {places}", lambda: reached(feed.cluster, pod, *places) == set(places), 15)
 
 
-def stores() -> list[str]:
-    """Where the stores are."""
-    return [f"{name}:{port}" for name, port in STORES.items()]
-
-
 def test_a_stranger_reaches_mds_and_nothing_else(feed: Feed, stranger: Object) -> None:
     """Neither generator nor stores nor any pod's health port; mds is the way in, by HTTP and gRPC."""
     pods = [pod for part in ("ingest", "recorder", "mds", "generator") for pod in feed.pods(part)]
     assert len(pods) == 4
-    denied = [f"{feed.generator}:{FEED_PORT}", *stores(), *(place_of(pod, HEALTH_PORT) for pod in pods)]
+    denied = [f"{feed.generator}:{FEED_PORT}", *STORES, *(place_of(pod, HEALTH_PORT) for pod in pods)]
     shut(feed, name_of(stranger), *denied)
     open_to(feed, name_of(stranger), f"{feed.name}-mds:8080", f"{feed.name}-mds:50051")
     print(f"\n{len(denied)} places shut, mds open")
@@ -129,8 +125,8 @@ def test_tools_of_a_feed_reach_its_generator_and_those_of_another_do_not(feed: F
     generator = f"{feed.generator}:{FEED_PORT}"
     own = name_of(standing(feed.cluster, {"marketfeed.dev/feed": feed.name}))
     other = name_of(standing(feed.cluster, {"marketfeed.dev/feed": "another"}))
-    open_to(feed, own, generator, *stores())
-    open_to(feed, other, *stores())
+    open_to(feed, own, generator, *STORES)
+    open_to(feed, other, *STORES)
     shut(feed, other, generator)
     feed.cluster.kubectl("delete", "pod", own, other)
 
@@ -138,9 +134,9 @@ def test_tools_of_a_feed_reach_its_generator_and_those_of_another_do_not(feed: F
 @pytest.mark.parametrize(
     ("part", "allowed"),
     [
-        ("ingest", ["generator", f"{RELEASE}-kafka"]),
-        ("recorder", [*STORES]),
-        ("mds", [*STORES]),
+        ("ingest", ["generator", KAFKA]),
+        ("recorder", [*PLACE_OF]),
+        ("mds", [*PLACE_OF]),
         ("generator", []),
     ],
 )
@@ -148,7 +144,7 @@ def test_a_part_reaches_what_it_needs_and_nothing_else(
     feed: Feed, stranger: Object, part: str, allowed: list[str]
 ) -> None:
     """Out of a pod lead the edges of the pipeline only: not to a stranger, not to a store that is not its business."""
-    places = {"generator": f"{feed.generator}:{FEED_PORT}", **dict(zip(STORES, stores(), strict=True))}
+    places = {"generator": f"{feed.generator}:{FEED_PORT}", **PLACE_OF}
     (pod,) = feed.pods(part)
     others = {name: place for name, place in places.items() if name not in allowed and name != part}
     shut(feed, name_of(pod), place_of(stranger, SERVER_PORT), *others.values())
@@ -164,7 +160,7 @@ def test_the_stores_are_for_feeds_of_their_namespace(feed: Feed, cluster: Cluste
     inside = cluster.within(elsewhere)
     try:
         pod = name_of(standing(cluster, {"marketfeed.dev/feed": feed.name}, elsewhere))
-        far = [f"{name}.{feed.cluster.namespace}:{port}" for name, port in STORES.items()]
+        far = [place.replace(":", f".{feed.cluster.namespace}:") for place in STORES]
         mds = f"{feed.name}-mds.{feed.cluster.namespace}:8080"
         inside.until("mds is reached", functools.partial(reached, inside, pod, mds), 15)
         inside.until("no store is", lambda: not reached(inside, pod, *far), 15)

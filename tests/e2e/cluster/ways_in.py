@@ -76,7 +76,12 @@ class Door:
         options: dict[str, Any] = {"ssl": False, "server_hostname": self.host} if self.secure else {}
         options |= {"headers": {"Host": self.host}, "timeout": aiohttp.ClientWSTimeout(ws_close=2)}
         async with aiohttp.ClientSession() as session, session.ws_connect(url, **options) as socket:
-            yield socket
+            try:
+                yield socket
+            finally:
+                # It waits until the connection is gone. A WebSocket that was closed before would end its TLS in the
+                # background, which outlives the test's loop.
+                await session.close()
 
 
 def self_signed(folder: Path, *hosts: str) -> tuple[str, str]:
