@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import signal
 import time
@@ -11,7 +12,6 @@ from collections.abc import Iterable
 from marketfeed_operator import logs, metrics
 from marketfeed_operator.child_writer import ChildWriter, Key
 from marketfeed_operator.cluster import Cluster
-from marketfeed_operator.cluster_errors import ClusterError
 from marketfeed_operator.event_recorder import EventRecorder
 from marketfeed_operator.handlers import Change
 from marketfeed_operator.health import HealthServer, Limits, Vital
@@ -19,7 +19,7 @@ from marketfeed_operator.kinds import MARKETFEED
 from marketfeed_operator.leader import Elector
 from marketfeed_operator.lease import ClusterLease
 from marketfeed_operator.logs import facts
-from marketfeed_operator.poller import Poller
+from marketfeed_operator.poller import Poller, PollLimits
 from marketfeed_operator.reconcile import Reconciler
 from marketfeed_operator.resync import Resync
 from marketfeed_operator.settings import OperatorSettings
@@ -38,9 +38,10 @@ class Leadership:
         self.children = ChildWriter(cluster)
         self.status = StatusWriter(cluster, settings.status_interval_s)
         self.watching = Watching(cluster, settings, self.changed)
-        self.poller = Poller(
-            settings.status_port, settings.poll_timeout_s, settings.poll_concurrency, settings.status_host
+        limits = PollLimits(
+            settings.poll_interval_s, settings.poll_timeout_s, settings.poll_feed_concurrency, settings.poll_concurrency
         )
+        self.poller = Poller(settings.status_port, limits, settings.status_host)
         recorder = EventRecorder(cluster, settings.own_identity(), time.monotonic)
         self.reconciler = Reconciler(
             cluster, settings, self.watching, self.children, self.status, recorder, self.poller
@@ -96,18 +97,25 @@ class Leadership:
             watching.cancel()
 
     async def _poll(self) -> None:
-        """Ask all pods, then have the feeds that got an answer looked at; for ever."""
-        while True:
-            began = time.monotonic()
-            try:
-                answered = await self.reconciler.poll(list(self.feeds()))
-            except (ClusterError, TimeoutError) as error:
-                log.warning("could not poll", extra=facts(error=str(error) or "timed out"))
-                answered = []
-            for key in answered:
-                metrics.TRIGGERS.labels("poll").inc()
-                self.queue.add(key)
-            await asyncio.sleep(max(1.0, self.settings.poll_interval_s - (time.monotonic() - began)))
+        """Ask the pods of each feed once an interval, for ever; no feed waits for another one's silent pods."""
+        asked: set[Key] = set()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                for key in self.known - asked:
+                    asked.add(key)
+                    task = group.create_task(self._poll_feed(key), name=f"poll/{'/'.join(key)}")
+                    task.add_done_callback(functools.partial(_forget, asked, key))
+                await asyncio.sleep(self.settings.poll_interval_s)
+
+    async def _poll_feed(self, key: Key) -> None:
+        """Ask a feed's pods, and have it looked at as soon as there is something new."""
+        if await self.reconciler.poll(key):
+            metrics.TRIGGERS.labels("poll").inc()
+            self.queue.add(key)
+
+
+def _forget(asked: set[Key], key: Key, _: asyncio.Task[None]) -> None:
+    asked.discard(key)
 
 
 class Operator:

@@ -2,13 +2,17 @@
 
 A pod that does not answer is a pod without a reading; nothing waits for it. Readings carry the time at which they were
 taken, so that whoever uses them can tell how old they are.
+
+Feeds are asked side by side. Each has a few turns at once, all of them together some more, and turns are given in the
+order in which they were asked for; so a feed of silent pods takes its own few turns and not everybody's. What is not
+asked within an interval is left for the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -17,18 +21,11 @@ import aiohttp
 import msgspec
 
 from marketfeed_operator import metrics
+from marketfeed_operator.poll_order import PollOrder, Target
 
+Key = tuple[str, str]
 # Bytes of a /status that are read; it lists at most a few hundred rates.
 _ANSWER_MAX = 256 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A pod to ask: its name and uid, and its address in the pods' network."""
-
-    pod: str
-    uid: str
-    address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +37,27 @@ class Reading:
     body: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class PollLimits:
+    """interval_s: the longest round of a feed; timeout_s of one question; how many at once, of a feed and of all."""
+
+    interval_s: float
+    timeout_s: float
+    of_feed: int
+    of_all: int
+
+
 class Poller:
     """One HTTP session for all pods. `host` is asked in place of the pods where their network cannot be reached."""
 
-    def __init__(self, port: int, timeout_s: float, concurrency: int, host: str = "") -> None:
+    def __init__(self, port: int, limits: PollLimits, host: str = "") -> None:
         self._port = port
         self._host = host
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
-        self._turns = asyncio.Semaphore(concurrency)
+        self._limits = limits
+        self._timeout = aiohttp.ClientTimeout(total=limits.timeout_s)
+        # First come, first served: no feed has more than a few places in that line.
+        self._turns = asyncio.Semaphore(limits.of_all)
+        self._orders: dict[Key, PollOrder] = {}
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -56,19 +66,41 @@ class Poller:
             await self._session.close()
             self._session = None
 
-    async def ask_all(self, targets: Iterable[Target]) -> dict[str, Reading]:
-        """The readings of the pods that answered, by pod name."""
-        async with asyncio.TaskGroup() as group:
-            asked = {target.pod: group.create_task(self._ask(target), name=f"poll/{target.pod}") for target in targets}
-        return {pod: reading for pod, task in asked.items() if (reading := task.result()) is not None}
+    async def ask_all(self, feed: Key, targets: Iterable[Target]) -> dict[str, Reading | None]:
+        """One round of a feed, which is not asked twice at once: the readings of the pods that were asked, by name.
 
-    async def _ask(self, target: Target) -> Reading | None:
-        async with self._turns:
-            try:
-                body = await self._get(target)
-            except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
-                metrics.POLLS.labels("failed").inc()
-                return None
+        None for a pod that did not answer; none at all for one whose turn did not come, or that is left in peace.
+        """
+        order = self._orders.setdefault(feed, PollOrder(self._limits.interval_s))
+        due = order.due(targets, time.monotonic())
+        over = time.monotonic() + self._limits.interval_s
+        following, found = iter(due), dict[str, Reading | None]()
+        async with asyncio.TaskGroup() as group:
+            for number in range(min(self._limits.of_feed, len(due))):
+                group.create_task(self._ask(order, following, over, found), name=f"poll/{'/'.join(feed)}/{number}")
+        return found
+
+    def forget(self, feed: Key) -> None:
+        """The feed is gone."""
+        self._orders.pop(feed, None)
+
+    async def _ask(
+        self, order: PollOrder, following: Iterator[Target], over: float, found: dict[str, Reading | None]
+    ) -> None:
+        """Ask one after another of those that no other task has taken, until the round is over."""
+        for target in following:
+            async with self._turns:
+                if time.monotonic() >= over:
+                    return
+                found[target.pod] = await self._reading(target)
+            order.note(target, found[target.pod] is not None, time.monotonic())
+
+    async def _reading(self, target: Target) -> Reading | None:
+        try:
+            body = await self._get(target)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            metrics.POLLS.labels("failed").inc()
+            return None
         metrics.POLLS.labels("answered").inc()
         return Reading(target.uid, time.monotonic(), MappingProxyType(body))
 

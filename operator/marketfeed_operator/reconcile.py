@@ -293,24 +293,23 @@ class Reconciler:
 
     def _fresh_readings(self, key: Key, children: Iterable[Observed]) -> dict[str, Reading]:
         """The readings of pods that still are the ones that were asked, not older than three polls."""
-        oldest = time.monotonic() - 3 * self._settings.poll_interval_s
         uids = {child.name: child.uid for child in children if child.kind == POD.name}
         held = self._readings.get(key, {})
-        return {pod: one for pod, one in held.items() if one.at >= oldest and uids.get(pod) == one.uid}
+        return {pod: one for pod, one in held.items() if self._counts(one) and uids.get(pod) == one.uid}
 
-    async def poll(self, keys: list[Key]) -> list[Key]:
-        """Ask the pods of all feeds; returns the feeds that have something new to be reconciled."""
-        async with asyncio.TaskGroup() as group:
-            asked = [group.create_task(self._poll_one(key), name=f"poll/{key[0]}/{key[1]}") for key in keys]
-        return [key for key, task in zip(keys, asked, strict=True) if task.result()]
+    def _counts(self, reading: Reading) -> bool:
+        return reading.at >= time.monotonic() - 3 * self._settings.poll_interval_s
 
-    async def _poll_one(self, key: Key) -> bool:
+    async def poll(self, key: Key) -> bool:
+        """Ask a feed's pods; returns whether it has something new to be reconciled."""
         try:
             seen = await self._watching.snapshot(key)
             pods = [child.body for child in seen.children if child.kind == POD.name]
             before = self._readings.get(key, {})
-            answers = await self._poller.ask_all(targets_of(pods, _POLLED))
-            self._readings[key] = answers
+            asked = await self._poller.ask_all(key, targets_of(pods, _POLLED))
+            unasked = {pod: one for pod, one in before.items() if pod not in asked}
+            answers = {pod: one for pod, one in asked.items() if one is not None}
+            self._readings[key] = {pod: one for pod, one in (unasked | answers).items() if self._counts(one)}
             return bool(answers or before) or await self._symbols_changed(key)
         except (ClusterError, TimeoutError) as error:
             log.debug("could not poll", extra=facts(feed="/".join(key), error=str(error)))
@@ -324,6 +323,7 @@ class Reconciler:
     def forget(self, key: Key) -> None:
         """The feed is gone, or another one has its name now."""
         self._readings.pop(key, None)
+        self._poller.forget(key)
         self._symbol_versions.pop(key, None)
         self._resyncs.pop(key, None)
         if uid := self._uids.pop(key, None):

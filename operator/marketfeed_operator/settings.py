@@ -47,6 +47,7 @@ class OperatorSettings:
     poll_interval_s: float = setting(10.0, "pause between two questions to a pod's /status")
     poll_timeout_s: float = setting(2.0, "longest wait for a pod's answer")
     poll_concurrency: int = setting(32, "pods that are asked at the same time")
+    poll_feed_concurrency: int = setting(4, "pods of one MarketFeed that are asked at the same time")
     status_port: int = setting(8081, "port of the pods' /status")
     status_host: str = setting(
         "", "asked in place of the pod's address, with ?pod=name; for tests outside the pods' net"

@@ -16,7 +16,7 @@ from marketfeed_operator.handlers import Key, Snapshot
 from marketfeed_operator.kinds import BY_NAME, MARKETFEED, Kind
 from marketfeed_operator.observed import FeedState
 from marketfeed_operator.observed_objects import Observed, observe
-from marketfeed_operator.poller import Poller
+from marketfeed_operator.poller import Poller, PollLimits
 from marketfeed_operator.reconcile import Reconciler, decide
 from marketfeed_operator.settings import OperatorSettings
 from marketfeed_operator.spec import parse
@@ -119,7 +119,7 @@ class Server:
 def reconciler(server: Any) -> Reconciler:
     settings = OperatorSettings()
     recorder = EventRecorder(server, "pod-1", lambda: 0.0)
-    poller = Poller(8081, 1.0, 1)
+    poller = Poller(8081, PollLimits(1.0, 1.0, 1, 1))
     return Reconciler(server, settings, server, ChildWriter(server), StatusWriter(server, 5.0), recorder, poller)
 
 
