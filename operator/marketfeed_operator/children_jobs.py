@@ -4,8 +4,8 @@
 nothing. A failed replay is not repeated by Kubernetes, as what it sent stays in the log.
 
 A Job's template cannot be changed, so one that failed, or whose pod cannot begin, is deleted and made anew when its
-template would be another one now: somebody corrected what it ran with. A replay that had sent trades before it failed
-refuses to run into the same log again, so nothing is sent twice.
+template would be another one now: somebody corrected what it ran with. `prepare` is so until it succeeds. A replay that
+had sent trades before it failed refuses to run into the same log again, so nothing is sent twice.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from marketfeed_operator.observed import (
     FeedState,
     annotations_on,
     cannot_begin,
+    component_of,
     holds,
 )
 from marketfeed_operator.spec import MarketFeed
@@ -41,6 +42,7 @@ _IMPORT_RETRIES = 3
 _WRONG_SETTING = 2
 # Servers may start later, and a new pod may wait for those who carry out NetworkPolicies to hear of it.
 _SERVER_WITHIN_S = 300
+PREPARE = "prepare"
 _FILES_DIR = "/data"
 
 
@@ -54,14 +56,14 @@ def prepare_name(feed: MarketFeed, defaults: PodDefaults) -> str:
 def prepare(feed: MarketFeed, defaults: PodDefaults) -> Child:
     """The Job that makes topics and tables."""
     container = Container(
-        component="prepare",
+        component=PREPARE,
         args=("prepare",),
         env=(*topic_env(feed), *postgres_env(feed)),
         requests={"cpu": "20m", "memory": "96Mi"},
         limits={"cpu": "1", "memory": "512Mi"},
         probed=False,
     )
-    labels = labels_of(feed, "prepare")
+    labels = labels_of(feed, PREPARE)
     template = pod_template(feed, defaults, container, labels, restartPolicy="OnFailure")
     return _job(feed, prepare_name(feed, defaults), labels, template, backoffLimit=_PREPARE_RESTARTS)
 
@@ -124,11 +126,13 @@ def _job(feed: MarketFeed, name: str, labels: Mapping[str, str], template: Child
 
 
 def is_in_the_way(state: FeedState, wanted: Child) -> bool:
-    """Whether the Job of this name has failed or cannot begin, and another template might mend that."""
+    """Whether the Job of this name has not succeeded, and may be made anew, and would have another template then."""
     job = state.named("Job", wanted["metadata"]["name"])
     if job is None or holds(job, "Complete"):
         return False
     ran_with = annotations_on(job).get(TEMPLATE_HASH)
     if ran_with in (None, wanted["metadata"]["annotations"][TEMPLATE_HASH]):
         return False
+    if component_of(job) == PREPARE:
+        return True
     return holds(job, "Failed") or all(map(cannot_begin, state.pods_of(job)))

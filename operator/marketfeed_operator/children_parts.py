@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from marketfeed_operator.observed import COMPONENT, FEED, TEMPLATE_HASH
-from marketfeed_operator.spec import GROUP, KIND, VERSION, MarketFeed
+from marketfeed_operator.spec import GROUP, KIND, RESTARTED_AT, VERSION, MarketFeed
 from marketfeed_operator.spec_fields import KeyRef, Quantity, Workload
 
 Child = dict[str, Any]
@@ -210,7 +210,10 @@ def pod_template(
         **_placement(feed, workload),
         **more,
     }
-    return {"metadata": {"labels": dict(labels)}, "spec": spec}
+    metadata: Child = {"labels": dict(labels)}
+    if feed.restarted_at:
+        metadata["annotations"] = {RESTARTED_AT: feed.restarted_at}
+    return {"metadata": metadata, "spec": spec}
 
 
 def _placement(feed: MarketFeed, workload: Workload) -> Child:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from marketfeed_operator.schema import Schema, printer_columns, resource_schema
-from marketfeed_operator.spec import GROUP, PAUSED, RESYNC, VERSION
+from marketfeed_operator.spec import GROUP, PAUSED, RESTARTED_AT, RESYNC, VERSION
 from marketfeed_operator.spec_status import CONDITIONS, MEANINGS
 
 _INTRODUCTION = f"""\
@@ -19,7 +19,9 @@ A feed's id is `<namespace>.<name>` unless `spec.kafka.topicPrefix` names anothe
 a MarketFeed deletes its pods and keeps its topics and rows: a MarketFeed of the same id goes on where it ended.
 
 Annotations: `{PAUSED}: "true"` makes the operator change nothing until it is removed; any new value of
-`{RESYNC}` makes it look at everything anew. `kubectl scale marketfeed/NAME --replicas=N` sets `spec.shards`.
+`{RESYNC}` makes it look at everything anew; any new value of `{RESTARTED_AT}` replaces
+all pods, ingest one at a time, which read their Secrets then.
+`kubectl scale marketfeed/NAME --replicas=N` sets `spec.shards`.
 """
 
 

@@ -145,6 +145,11 @@ def labels_on(obj: Object) -> Mapping[str, str]:
     return obj["metadata"].get("labels") or {}
 
 
+def component_of(obj: Object) -> str:
+    """The component that an object belongs to."""
+    return labels_on(obj).get(COMPONENT, "")
+
+
 def annotations_on(obj: Object) -> Mapping[str, str]:
     """An object's annotations."""
     return obj["metadata"].get("annotations") or {}

@@ -29,7 +29,7 @@ from marketfeed_operator.observed import FeedState, PodReading, podless_jobs
 from marketfeed_operator.observed_objects import Observed
 from marketfeed_operator.poller import Poller, Reading, targets_of
 from marketfeed_operator.settings import OperatorSettings
-from marketfeed_operator.spec import InvalidSpec, is_paused
+from marketfeed_operator.spec import RESYNC, InvalidSpec, is_paused
 from marketfeed_operator.status import Problem
 from marketfeed_operator.status_writer import StatusWriter
 from marketfeed_operator.watching import Watching
@@ -39,7 +39,6 @@ log = logging.getLogger("operator.reconcile")
 
 _POLLED = frozenset({"ingest", "recorder", "mds", "history", "generator", "prepare"})
 _STATE_KINDS = frozenset({"Deployment", "Job", "Pod", "ConfigMap"})
-RESYNC = "marketfeed.dev/resync"
 # Whether an optional API is served is asked so often at most.
 _API_CHECK_S = 120.0
 # A Job that is so old and has no pod is asked after, and about so often.

@@ -44,6 +44,7 @@ SYMBOL_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9:._/^=-]*$"
 NAME_LENGTH_MAX = 40
 PAUSED = "marketfeed.dev/paused"
 RESYNC = "marketfeed.dev/resync"
+RESTARTED_AT = "marketfeed.dev/restarted-at"
 
 # Rules of the whole resource: its name becomes part of Services' names, which are DNS labels.
 RESOURCE_RULES = (
@@ -152,7 +153,7 @@ class Spec(Part, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class MarketFeed:
-    """A MarketFeed: who it is, and what it should be."""
+    """A MarketFeed: who it is, and what it should be; `restarted_at`: pods that do not bear this value are replaced."""
 
     namespace: str
     name: str
@@ -160,6 +161,7 @@ class MarketFeed:
     generation: int
     spec: Spec
     paused: bool = False
+    restarted_at: str = ""
 
     @property
     def feed_id(self) -> str:
@@ -186,6 +188,7 @@ def parse(obj: Mapping[str, Any]) -> MarketFeed:
         generation=int(metadata.get("generation", 0)),
         spec=spec,
         paused=is_paused(obj),
+        restarted_at=str((metadata.get("annotations") or {}).get(RESTARTED_AT, "")),
     )
 
 

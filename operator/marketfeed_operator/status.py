@@ -19,11 +19,11 @@ import msgspec
 from marketfeed_operator.children import Desired, is_prepared
 from marketfeed_operator.children_jobs import history_name
 from marketfeed_operator.children_parts import PodDefaults
-from marketfeed_operator.observed import FeedState, Object, holds, is_settled
+from marketfeed_operator.observed import FeedState, Object, component_of, holds, is_settled
 from marketfeed_operator.plan import Planned
 from marketfeed_operator.spec import GROUP, InvalidSpec, MarketFeed, is_paused
 from marketfeed_operator.spec_status import CONDITIONS, MESSAGE_LENGTH_MAX, OVERFLOW_SHOWN, Condition, Reason, Status
-from marketfeed_operator.status_findings import Finding, component_of, findings
+from marketfeed_operator.status_findings import Finding, findings
 from marketfeed_operator.status_shards import (
     ShardView,
     all_published,

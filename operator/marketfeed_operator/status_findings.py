@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from marketfeed_operator.observed import (
-    COMPONENT,
     NO_IMAGE,
     NO_SETTINGS,
     FeedState,
     Object,
+    component_of,
     condition,
-    labels_on,
 )
 from marketfeed_operator.spec_status import Reason
 
@@ -83,11 +82,6 @@ def findings(state: FeedState) -> list[Finding]:
     for job in state.of_kind("Job"):
         found.update(dict.fromkeys(_of_job(state, job)))
     return sorted(found, key=lambda finding: (_ORDER.index(finding.reason), finding.message))
-
-
-def component_of(obj: Object) -> str:
-    """The component that an object belongs to."""
-    return labels_on(obj).get(COMPONENT, "")
 
 
 def _of_pod(pod: Object) -> Iterator[Finding]:

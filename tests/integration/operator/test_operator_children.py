@@ -225,6 +225,44 @@ async def _reason(admin: Admin, reason: str) -> bool:
     return found is not None and reason in {one["reason"] for one in found["status"]["conditions"]}
 
 
+async def test_pods_are_replaced_on_demand_in_turn_and_what_kubectl_restarts_is_left_so(
+    plane: ControlPlane, admin: Admin, kubelet: FakeKubelet, settings: dict[str, object], tmp_path: Path
+) -> None:
+    """With a new value of the annotation every pod is another one, and ingest members were never away together; the
+    annotation that `kubectl rollout restart` writes is no drift that would be taken back."""
+    by_hand = {"kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"}
+    async with replica(tmp_path, plane.kubeconfig, **settings):
+        await admin.apply(feed("x", admin.namespace, shards=3))
+        await ready(admin, "x")
+        await admin.merge(DEPLOYMENT, "x-mds", {"spec": {"template": {"metadata": {"annotations": by_hand}}}})
+        await admin.merge(MARKETFEED, "x", {"metadata": {"annotations": {"marketfeed.dev/restarted-at": "now"}}})
+        away = []
+
+        async def restarted() -> bool:
+            # One list, so that what it shows was so at one time.
+            found = (await admin.cluster._request("get", DEPLOYMENT.path(admin.namespace)))["items"]
+            away.append(sum("-ingest-" in one["metadata"]["name"] and not _serves(one) for one in found))
+            return len(found) == 6 and all(_is_restarted(one) and _serves(one) for one in found)
+
+        await eventually(restarted, 40.0)
+        print(f"\ningest members away at once: {max(away)} in {len(away)} looks")
+        assert max(away) <= 1
+        mds = await admin.get(DEPLOYMENT, "x-mds")
+        assert mds is not None
+        assert by_hand.items() <= mds["spec"]["template"]["metadata"]["annotations"].items()
+
+
+def _is_restarted(deployment: Object) -> bool:
+    annotations = deployment["spec"]["template"]["metadata"].get("annotations") or {}
+    return annotations.get("marketfeed.dev/restarted-at") == "now"
+
+
+def _serves(deployment: Object) -> bool:
+    status = deployment.get("status") or {}
+    new = status.get("observedGeneration") == deployment["metadata"]["generation"]
+    return new and status.get("updatedReplicas") == status.get("readyReplicas") == 1
+
+
 async def test_deletion_takes_all_children_with_and_without_an_operator(
     plane: ControlPlane, admin: Admin, kubelet: FakeKubelet, settings: dict[str, object], tmp_path: Path
 ) -> None:

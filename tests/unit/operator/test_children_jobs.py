@@ -118,14 +118,15 @@ def test_a_job_whose_pod_cannot_begin_is_made_anew_and_one_that_works_is_not(
     assert replaced(changed, as_observed(job), *pods) == ({history_name(before)} if expected else set())
 
 
-def test_a_prepare_job_that_cannot_have_its_image_is_made_anew_with_the_pull_secret() -> None:
-    """Its name does not change with spec.imagePullSecrets; one that has ended well or runs is left alone."""
+def test_a_prepare_job_is_made_anew_with_another_template_until_it_has_succeeded() -> None:
+    """Its name does not change with spec.imagePullSecrets, and what it does may be done twice."""
     before, changed = feed(), feed(imagePullSecrets=[{"name": "registry"}])
     job = prepare(before, DEFAULTS)
     key = ("Job", prepare_name(changed, DEFAULTS))
     stuck = FeedState((as_observed(job), pod_of(job, ready=False, **waits("ErrImagePull"))))
     assert run(changed, stuck).replaced == {key}
-    assert run(changed, FeedState((as_observed(job), pod_of(job)))).replaced == frozenset()
+    assert run(changed, FeedState((as_observed(job), pod_of(job)))).replaced == {key}
+    assert run(before, FeedState((as_observed(job), pod_of(job)))).replaced == frozenset()
     assert run(changed, prepared(before)).replaced == frozenset()
 
 
