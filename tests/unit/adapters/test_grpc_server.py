@@ -11,7 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from marketfeed.adapters.grpc_server import MARKET_DATA, GrpcServer
+from marketfeed.adapters.grpc_server import MARKET_DATA, ORDERS, GrpcServer
 from marketfeed.domain.errors import SettingError
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -37,16 +37,17 @@ async def status_of(channel: grpc.aio.Channel, name: str) -> int:
 
 
 async def test_both_names_say_what_was_said_last() -> None:
-    """It begins as NOT_SERVING; the server and market data change together; an unknown name is NOT_FOUND."""
+    """It begins as NOT_SERVING; the server and what it serves change together; a name not served is NOT_FOUND."""
     async with serving() as (server, channel):
         for name in ("", MARKET_DATA):
             assert await status_of(channel, name) == NOT_SERVING
         await server.say(serving=True)
         for name in ("", MARKET_DATA):
             assert await status_of(channel, name) == SERVING
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await status_of(channel, "nobody.v1.Nothing")
-        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+        for name in (ORDERS, "nobody.v1.Nothing"):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await status_of(channel, name)
+            assert refused.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 async def test_a_watcher_is_told_before_the_server_ends() -> None:
