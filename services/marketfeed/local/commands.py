@@ -24,7 +24,7 @@ exit codes: 0 ended in order (with --for: what was stored equals what was sent),
 
 _DEMO_GROUPS = {
     "feed": {"source", "rate", "symbols", "seed", "fault", "finnhub_url", "finnhub_rest_url", "finnhub_api_key"},
-    "services": {"shards", "feed", "calendar", "store_trades"},
+    "services": {"shards", "feed", "calendar", "store_trades", "grpc_port", "orders", "orders_port"},
     "page": {"port", "open", "page"},
     "servers (all three addresses, or none to have them started)": {"state_dir", "kafka", "redis", "postgres"},
 }
