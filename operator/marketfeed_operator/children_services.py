@@ -61,7 +61,9 @@ def mds(feed: MarketFeed, defaults: PodDefaults) -> Child:
         value("GRPC_HOST", "0.0.0.0"),
         value("GRPC_PORT", GRPC_PORT),
         *([value("ORIGINS", ",".join(spec.origins))] if spec.origins else []),
-        *([secret("CLIENT_TOKEN", spec.client_token_from.secret_key_ref)] if spec.client_token_from else []),
+        secret("CLIENT_TOKEN", spec.client_token_from.secret_key_ref)
+        if spec.client_token_from
+        else value("OPEN", "yes"),
     ]
     container = Container(
         component="mds",

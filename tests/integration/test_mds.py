@@ -275,7 +275,7 @@ def free_port() -> int:
 
 
 def mds_settings(common: dict[str, object], **more: object) -> dict[str, object]:
-    return {**common, "public_port": 0, "window_s": 5, "evict_after_s": 8, **more}
+    return {**common, "public_port": 0, "window_s": 5, "evict_after_s": 8, "open": "yes", **more}
 
 
 def stream_url(status: dict[str, Any]) -> str:

@@ -62,7 +62,7 @@ class Market:
         """mds, serving."""
         mds = await self.bench.start(
             "mds", feed=self.feed, kafka=self.stack.kafka, redis=self.stack.redis, postgres=self.stack.postgres,
-            public_port=0, grpc_port=self.market_data.rpartition(":")[2],
+            public_port=0, grpc_port=self.market_data.rpartition(":")[2], open="yes",
         )  # fmt: skip
         await mds.until(lambda status: status["ready"] and status["rate"])
         return mds
@@ -71,7 +71,7 @@ class Market:
         """Another process of the order service, ready or standing by."""
         return await self.bench.start(
             "orders", feed=self.feed, postgres=self.stack.postgres, market_data=self.market_data,
-            orders_port=port or self.port, ticks="0:0.000000001", collar_pct=50.0, takeover_s=1.5,
+            orders_port=port or self.port, open="yes", ticks="0:0.000000001", collar_pct=50.0, takeover_s=1.5,
         )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ exit codes: 0 ended in order (with --for: what was stored equals what was sent),
 _DEMO_GROUPS = {
     "feed": {"source", "rate", "symbols", "seed", "fault", "finnhub_url", "finnhub_rest_url", "finnhub_api_key"},
     "services": {"shards", "feed", "calendar", "store_trades", "grpc_port", "orders", "orders_port"},
-    "page": {"port", "open", "page"},
+    "page": {"port", "open_page", "page"},
     "servers (all three addresses, or none to have them started)": {"state_dir", "kafka", "redis", "postgres"},
 }
 
@@ -54,6 +54,7 @@ def demo(argv: Sequence[str]) -> int:
     every = frozenset(DemoSettings.__dataclass_fields__)
     for title, names in _DEMO_GROUPS.items():
         add_arguments(parser, DemoSettings, skip=every - names, title=title)
+    parser.add_argument("--open", dest="open_page", action="store_const", const="true", help=argparse.SUPPRESS)
     parser.add_argument(
         "--for",
         "--duration",

@@ -159,7 +159,7 @@ class Demo:
         orders = "" if self.plan.orders_port is None else f"  orders: 127.0.0.1:{self.plan.orders_port}"
         grpc = f"gRPC: 127.0.0.1:{self.plan.grpc_port}{orders}"
         self.view.say(f"the page: {url}  {grpc}  (feed {self.plan.feed}; Ctrl-C ends)")
-        if self.settings.open:
+        if self.settings.open_page:
             await asyncio.to_thread(webbrowser.open, url)
 
 

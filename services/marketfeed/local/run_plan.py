@@ -19,6 +19,7 @@ PARTITIONS = 8
 RETENTION_GB = 2.0
 # A trade's bytes in the log, uncompressed, generously: what sizes the retention of a run that is verified.
 TRADE_BYTES = 64
+_TOKENS = ("MARKETFEED_CLIENT_TOKEN", "MARKETFEED_JWT_SECRET", "MARKETFEED_JWT_KEY_FILE")
 FINNHUB_REST_URL = "https://finnhub.io/api/v1"
 
 
@@ -95,12 +96,18 @@ def service_programs(
         )
     programs.append(ServiceProgram(name="recorder", module="recorder", env=recorder))
     ports = {"public_port": plan.public_port, "grpc_port": plan.grpc_port}
-    mds = _variables(**ports, **({"ui_dir": ui_dir} if ui_dir else {}))
+    mds = _variables(**ports, **({"ui_dir": ui_dir} if ui_dir else {})) | _access(env)
     programs.append(ServiceProgram(name="mds", module="mds", env={**base, **mds, **_previous_closes(settings)}))
     if plan.orders_port is not None:
-        orders = _variables(market_data=f"127.0.0.1:{plan.grpc_port}", orders_port=plan.orders_port)
+        orders = _variables(market_data=f"127.0.0.1:{plan.grpc_port}", orders_port=plan.orders_port) | _access(env)
         programs.append(ServiceProgram(name="orders", module="orders", env={**base, **orders}))
     return programs
+
+
+def _access(env: Mapping[str, str]) -> dict[str, str]:
+    """The demo is open to everybody on this machine, unless its user gave tokens to ask for."""
+    asked_for = any(env.get(name) for name in _TOKENS)
+    return _variables(open="no" if asked_for else "yes")
 
 
 def _previous_closes(settings: DemoSettings) -> dict[str, str]:

@@ -45,5 +45,5 @@ class DemoSettings(StackSettings):
     store_trades: str = setting(
         "none", "keep raw trades in PostgreSQL beside their bars, too", choices=("none", "postgres")
     )
-    open: bool = setting(False, "open the page in a browser")
+    open_page: bool = setting(False, "open the page in a browser; --open does as well")
     page: bool = setting(True, "build and serve the page; no for a run without it")

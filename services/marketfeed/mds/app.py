@@ -19,7 +19,9 @@ from marketfeed.adapters.postgres import PostgresStore
 from marketfeed.adapters.postgres.span import read_span
 from marketfeed.adapters.postgres.start import read_start
 from marketfeed.adapters.redis import RedisCache
+from marketfeed.adapters.tokens import gate_of
 from marketfeed.adapters.websocket_server import Connection, HttpServer, Refuse, Request, Response
+from marketfeed.domain.access import Seats
 from marketfeed.domain.client_session import CloseCode, Goodbye, Limits
 from marketfeed.domain.sessions import calendar
 from marketfeed.mds import metrics
@@ -40,6 +42,7 @@ from marketfeed.mds.stream import Greeting, StreamServer
 from marketfeed.runtime.service import ServiceContext, default_instance
 from marketfeed.runtime.service import main as service_main
 from marketfeed.runtime.tasks import TaskKit
+from marketfeed.runtime.tls_files import tls_of
 from marketfeed.wire.websocket import Drain, encode
 from marketfeed.wire.websocket_frames import encode_text_frame
 
@@ -80,6 +83,8 @@ class MdsApp:
         settings = context.settings
         self._context = context
         self._settings = settings
+        self._gate = gate_of(settings)
+        self._seats = Seats(settings.principal_connections_max)
         self._tasks = tasks
         self._draining = False
         self._rate = _Rate()
@@ -106,8 +111,7 @@ class MdsApp:
         )
         self._archive = Archive(self.hub, self._snapshots, self._store, settings.feed)
         self._server = self._http_server()
-        grpc = settings.grpc_port is not None
-        self._grpc = GrpcServer(settings.grpc_host, settings.grpc_port or 0, on_call=_count_call) if grpc else None
+        self._grpc = None if settings.grpc_port is None else self._grpc_server(settings.grpc_port)
         self._streams = self._market_streams()
         if self._grpc is not None:
             market_data = MarketData(hub=self.hub, archive=self._archive, streams=self._streams)
@@ -156,6 +160,19 @@ class MdsApp:
         if self._grpc is not None:
             await self._grpc.close(min(GRPC_GRACE_S, self._context.remaining_s()))
         await self._server.close(int(CloseCode.RESTART), "restart")
+
+    def _grpc_server(self, port: int) -> GrpcServer:
+        settings = self._settings
+        return GrpcServer(
+            settings.grpc_host,
+            port,
+            self._gate,
+            seats=self._seats,
+            tls=tls_of(settings),
+            reflects=settings.grpc_reflection,
+            on_call=_count_call,
+            on_denied=lambda code: metrics.REFUSED.labels(code).inc(),
+        )
 
     def _market_streams(self) -> Streams:
         settings = self._settings

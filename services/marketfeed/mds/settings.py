@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from marketfeed.runtime.settings import Settings, setting
+from marketfeed.runtime.access_settings import AccessSettings
+from marketfeed.runtime.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MdsSettings(Settings):
+class MdsSettings(AccessSettings):
     """What mds needs to know: where the data is, whom it serves, and the bounds of a client."""
 
     feed: str = setting("demo", "feed id: prefix of topics and keys")
@@ -29,11 +30,6 @@ class MdsSettings(Settings):
     ui_dir: Path = setting(Path("services/ui/dist"), "folder of the built page, see `make ui`")
     origins: tuple[str, ...] = setting(
         (), "other web pages that may use /v1 (https://host, comma-separated); * for all, none for our own only"
-    )
-    client_token: str | None = setting(
-        None,
-        "what clients of /v1/stream must send in `auth`; the other HTTP answers stay open to everybody",
-        secret=True,
     )
     tick_ms: int = setting(50, "length of a fan-out turn, the shortest interval a client can have; eyes see no less")
     heartbeat_ms: int = setting(1000, "time between two heartbeats to a client")

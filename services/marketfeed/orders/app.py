@@ -7,12 +7,14 @@ from typing import Any
 
 from marketfeed.adapters.grpc_server import ORDERS, GrpcServer, announce
 from marketfeed.adapters.postgres.orders import OrderReader, OrderWriter
+from marketfeed.adapters.tokens import gate_of
 from marketfeed.client.market_data import MarketDataClient
+from marketfeed.domain.access import Seats
 from marketfeed.domain.errors import SettingError
 from marketfeed.domain.order_validation import OrderRules, Ticks, amount
 from marketfeed.domain.sessions import calendar
 from marketfeed.orders import metrics
-from marketfeed.orders.calls import OrderCalls, open_account
+from marketfeed.orders.calls import OrderCalls, account_of
 from marketfeed.orders.market import GrpcMarket
 from marketfeed.orders.pipeline import OrderService
 from marketfeed.orders.settings import OrdersSettings
@@ -20,6 +22,7 @@ from marketfeed.orders.updates import Updates
 from marketfeed.runtime.service import ServiceContext, default_instance
 from marketfeed.runtime.service import main as service_main
 from marketfeed.runtime.tasks import TaskKit
+from marketfeed.runtime.tls_files import tls_of
 
 # Calls that run when gRPC's server ends have this long.
 GRPC_GRACE_S = 2.0
@@ -33,10 +36,20 @@ class OrdersApp:
         settings = self._settings = context.settings
         self._context = context
         self._tasks = tasks
-        self._client = MarketDataClient(settings.market_data)
+        self._client = MarketDataClient(settings.market_data, token=settings.market_data_token)
         self._reader = OrderReader(settings.postgres, settings.feed)
         self._service = self._make_service()
-        self._grpc = GrpcServer(settings.orders_host, settings.orders_port, "--orders-port", _count_call)
+        self._grpc = GrpcServer(
+            settings.orders_host,
+            settings.orders_port,
+            gate_of(settings),
+            seats=Seats(settings.principal_connections_max),
+            tls=tls_of(settings),
+            reflects=settings.grpc_reflection,
+            port_setting="--orders-port",
+            on_call=_count_call,
+            on_denied=lambda code: metrics.DENIED.labels(code).inc(),
+        )
         context.health.status_source = self._status
 
     def _make_service(self) -> OrderService:
@@ -62,7 +75,7 @@ class OrdersApp:
             reader=self._reader,
             updates=updates,
             rules=rules,
-            account_of=open_account,
+            account_of=account_of,
             fresh_ms=settings.fresh_ms,
         )
         return service

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
 from marketfeed.adapters.grpc_server import Call, Caller
+from marketfeed.domain.access import OPEN, Principal
 from marketfeed.domain.errors import CallRefused, CallStatus
 from marketfeed.domain.order_commands import Cancel, Replace, Submit, key_is_taken, unknown_order
 from marketfeed.domain.order_validation import OrderRules, check_form, check_replace_form
@@ -25,8 +26,8 @@ from marketfeed.wire.orders import (
 from marketfeed.wire.v1 import orders_pb2 as pb
 
 LIST_DEFAULT, LIST_MAX = 100, 1_000
-# Who a caller is, by the metadata of its call. Raises CallRefused.
-AccountOf = Callable[[Mapping[str, str]], str]
+# Whose orders a caller's are.
+AccountOf = Callable[[Principal], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,9 @@ class OrderCalls:
                 raise key_is_taken(before[0])
             return _submitted(*before)
         check_form(request, self.rules)
+        if not caller.principal.may_see(request.symbol):
+            sentence = f"{account} may not trade {request.symbol}"
+            raise CallRefused(CallStatus.PERMISSION_DENIED, "FORBIDDEN", sentence)
         reference = await self.market.reference(request.symbol, self.rules.max_age_ms)
         answer = await self.service.ask(Submit(account, request, reference))
         return _submitted(*await self._stored(account, answer.order))
@@ -131,7 +135,7 @@ class OrderCalls:
         return pb.StreamOrdersResponse(update=update)
 
     def _account(self, caller: Caller) -> str:
-        return self.account_of(caller.metadata)
+        return self.account_of(caller.principal)
 
     async def _stored(self, account: str, order: Order) -> tuple[Order, list[Fill]]:
         """The order just answered, with its fills; those only come from storage."""
@@ -152,6 +156,6 @@ def _named(order_id: str, client_order_id: str) -> tuple[int, str]:
     return (order_number(order_id), "") if order_id else (0, client_order_id)
 
 
-def open_account(_: Mapping[str, str]) -> str:
-    """Without authentication everybody is one account."""
-    return "paper"
+def account_of(principal: Principal) -> str:
+    """The account of a principal is its subject; where everybody is let in, everybody is one account."""
+    return "paper" if principal is OPEN else principal.subject

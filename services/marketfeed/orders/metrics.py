@@ -5,6 +5,7 @@ from __future__ import annotations
 from marketfeed.runtime.metrics import counter, gauge, histogram
 
 CALLS = counter("orders_grpc_calls_total", "calls of gRPC begun", ("method",))
+DENIED = counter("orders_denied_total", "calls refused for want of a token or a right", ("reason",))
 REFUSED = counter("orders_refused_total", "commands refused", ("reason",))
 STEPS = counter("orders_steps_total", "steps of orders stored, by the state they lead to", ("state",))
 FILLS = counter("orders_fills_total", "fills stored", ("kind",))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from marketfeed.runtime.settings import Settings, setting
+from marketfeed.runtime.access_settings import AccessSettings
+from marketfeed.runtime.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OrdersSettings(Settings):
+class OrdersSettings(AccessSettings):
     """Where market data and storage are, whom orders are taken from, and what an order must be like."""
 
     feed: str = setting("demo", "feed id: the feed whose tape fills orders")
@@ -19,6 +20,9 @@ class OrdersSettings(Settings):
     )
     market_data: str = setting(
         "127.0.0.1:50051", "gRPC address of mds, host:port or dns:///name:port for all its replicas"
+    )
+    market_data_token: str | None = setting(
+        None, "the token that mds is shown, which must grant all symbols that orders may be for", secret=True
     )
     orders_host: str = setting("127.0.0.1", "address that marketfeed.v1.Orders listens on")
     orders_port: int = setting(50052, "port of the same, 0 for any free one")

@@ -1,7 +1,8 @@
 """Logs: one line an event, a short sentence plus facts; JSON to stdout, pretty on a terminal.
 
-Secrets never reach a line: Finnhub's key travels in its URL, so whatever looks like `token=…` is masked in every
-string, errors included. `RateLimited` keeps a hot loop from writing a million equal lines; it counts what it held back.
+Secrets never reach a line: Finnhub's key travels in its URL, so whatever looks like `token=…` or like a JSON Web Token
+is masked in every string, errors included.
+`RateLimited` keeps a hot loop from writing a million equal lines; it counts what it held back.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 _SECRET = re.compile(r"((?:token|api[_-]?key|password|secret)=)[^&\s\"']+", re.IGNORECASE)
+# A JSON Web Token: its header is an object, so it begins with these letters.
+_JWT = re.compile(r"\beyJ[\w-]+\.[\w-]*\.[\w-]*")
 _URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^@/\s]+@")
 
 
 def redact(text: str) -> str:
     """`text` with tokens, keys and the passwords of URLs masked."""
-    return _URL_PASSWORD.sub(r"\1***@", _SECRET.sub(r"\1***", text))
+    return _URL_PASSWORD.sub(r"\1***@", _JWT.sub("***", _SECRET.sub(r"\1***", text)))
 
 
 class Logger:

@@ -135,7 +135,7 @@ def test_a_service_runs_with_nothing_writable_and_tells_its_health(namespace: Cl
 @pytest.mark.level(2)
 def test_the_page_is_in_the_image(namespace: Cluster) -> None:
     """mds serves it from the path that the image names, while it still waits for its servers."""
-    start(namespace, "page", "marketfeed", "exec marketfeed mds")
+    start(namespace, "page", "marketfeed", "exec marketfeed mds --open")
     works(namespace, "page", "marketfeed", "health", "--path", "/healthz")
     ask = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8080/').read().decode())"
     page = works(namespace, "page", "python", "-c", ask)

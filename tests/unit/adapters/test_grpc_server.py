@@ -12,15 +12,17 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from marketfeed.adapters.grpc_server import MARKET_DATA, ORDERS, GrpcServer
+from marketfeed.adapters.tokens import TokenGate
 from marketfeed.domain.errors import SettingError
 
+OPEN_GATE = TokenGate(open=True)
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 @asynccontextmanager
 async def serving() -> AsyncIterator[tuple[GrpcServer, grpc.aio.Channel]]:
-    server = GrpcServer("127.0.0.1", 0)
+    server = GrpcServer("127.0.0.1", 0, OPEN_GATE)
     server.serve(MARKET_DATA, {})
     await server.start()
     try:
@@ -74,7 +76,7 @@ async def test_reflection_lists_the_services() -> None:
 async def test_calls_are_counted_by_method() -> None:
     """A method that is not served is not counted: its name is whatever the client made up."""
     heard: list[str] = []
-    server = GrpcServer("127.0.0.1", 0, on_call=heard.append)
+    server = GrpcServer("127.0.0.1", 0, OPEN_GATE, on_call=heard.append)
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         await status_of(channel, "")
@@ -88,7 +90,7 @@ async def test_calls_are_counted_by_method() -> None:
 async def test_a_port_that_is_taken_is_a_wrong_setting() -> None:
     """Two servers never share a port by accident."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        server = GrpcServer("127.0.0.1", taken.getsockname()[1])
+        server = GrpcServer("127.0.0.1", taken.getsockname()[1], OPEN_GATE)
         with pytest.raises(SettingError, match=r"--grpc-port.* cannot be used; choose another"):
             await server.start()
         await server.close(0.0)

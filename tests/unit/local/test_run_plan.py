@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from marketfeed.adapters.tokens import gate_of
 from marketfeed.domain.errors import SettingError
 from marketfeed.local.run_plan import RunPlan, retention_gb, service_programs
 from marketfeed.local.settings import DemoSettings
 from marketfeed.local.stack import Addresses, existing
+from marketfeed.mds.settings import MdsSettings
 from marketfeed.runtime.settings import parse_duration
 
 ADDRESSES = Addresses("127.0.0.1:9", "redis://127.0.0.1:1/0", "postgresql://127.0.0.1:2/x")
@@ -69,6 +71,15 @@ def test_orders_are_taken_on_request() -> None:
     assert (orders.name, orders.module) == ("orders", "orders")
     assert orders.env["MARKETFEED_MARKET_DATA"] == "127.0.0.1:7003"
     assert orders.env["MARKETFEED_ORDERS_PORT"] == "7004"
+
+
+def test_the_demo_is_open_unless_its_user_gave_a_token() -> None:
+    """mds serves nobody by default, so the demo says that it is open; a token of the user is asked for instead."""
+    settings = DemoSettings.load({}, env={})
+    for env, open_ in (({}, "yes"), ({"MARKETFEED_CLIENT_TOKEN": "t"}, "no"), ({"MARKETFEED_CLIENT_TOKEN": ""}, "yes")):
+        programs = {p.name: p for p in service_programs(settings, PLAN, ADDRESSES, Path("/s"), None, env)}
+        assert programs["mds"].env["MARKETFEED_OPEN"] == open_
+        gate_of(MdsSettings.load(env=programs["mds"].env))
 
 
 def test_a_real_feed_has_no_generator() -> None:

@@ -11,6 +11,7 @@ from tests.unit.mds.conftest import T0, TOPIC, Market, MemoryCache, MemoryStore
 from tests.unit.mds.test_recovery import MemoryReader, recovery
 
 from marketfeed.adapters.grpc_server import Caller
+from marketfeed.domain.access import OPEN
 from marketfeed.domain.errors import CallRefused, CallStatus
 from marketfeed.domain.log import Gap
 from marketfeed.domain.position import Position
@@ -22,7 +23,7 @@ from marketfeed.mds.snapshot import Snapshots
 from marketfeed.wire.market_data import decode_tape
 from marketfeed.wire.v1 import market_data_pb2 as pb
 
-CALLER = Caller({}, "test")
+CALLER = Caller(OPEN, {}, "test")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.unit.operator.desired_children import DEFAULTS, NOW, env_of, names, planned_for, prepared, run, running
 from tests.unit.operator.feeds import FINNHUB, HISTORY, as_observed, done, feed, pod_of
 
+from marketfeed.adapters.tokens import gate_of
 from marketfeed.generator.settings import GeneratorSettings
 from marketfeed.ingest.settings import IngestSettings
 from marketfeed.mds.settings import MdsSettings
@@ -119,6 +120,9 @@ def test_services_understand_their_variables(source: dict[str, Any]) -> None:
         own = {"MARKETFEED_" + name.upper() for name in service.__dataclass_fields__}
         assert set(env) <= own
         assert loaded.http_port == 8081
+        if component == "mds":
+            assert isinstance(loaded, MdsSettings)
+            assert gate_of(loaded).open
         if component == "ingest":
             assert isinstance(loaded, IngestSettings)
             assert (loaded.shard, loaded.partitions, loaded.spool_mb) in (("0", 8, 600.0), ("1", 8, 600.0))

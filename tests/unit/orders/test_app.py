@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from marketfeed.domain.access import OPEN, granted
 from marketfeed.domain.errors import SettingError
 from marketfeed.domain.trades import NANOS
 from marketfeed.orders.app import rules_of
-from marketfeed.orders.calls import open_account
+from marketfeed.orders.calls import account_of
 from marketfeed.orders.settings import OrdersSettings
 
 
@@ -28,5 +29,6 @@ def test_a_setting_that_means_nothing_is_named(name: str, value: object) -> None
 
 
 def test_without_authentication_everybody_is_one_account() -> None:
-    """Whatever the metadata says."""
-    assert open_account({"authorization": "Bearer x"}) == "paper"
+    """With it, each subject is one of its own."""
+    assert account_of(OPEN) == "paper"
+    assert account_of(granted("desk", {})) == "desk"
