@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 import uvloop
 
+from marketfeed.adapters.tokens import TokenGate
 from marketfeed.adapters.websocket_server import HttpServer
+from marketfeed.domain.access import Seats
 from marketfeed.domain.client_session import Limits
 from marketfeed.domain.log import Logged, Takeover, TradesRecord
 from marketfeed.domain.sessions import calendar
@@ -71,7 +73,16 @@ def serve(results: Any, go: Any) -> None:
         nothing: Any = None
         greeting = Greeting(version="bench", feed="bench", instance="bench", calendar="24x7", heartbeat_ms=1000)
         limits = Limits(interval_ms_default=TICK_MS, interval_ms_min=TICK_MS)
-        stream = StreamServer(hub, Snapshots(hub, nothing, nothing, "bench", 4), limits, greeting, 3600, 3600)
+        stream = StreamServer(
+            hub,
+            Snapshots(hub, nothing, nothing, "bench", 4),
+            limits,
+            greeting,
+            3600,
+            3600,
+            TokenGate(open=True),
+            Seats(0),
+        )
         server = HttpServer("127.0.0.1", 0)
         server.websocket("/v1/stream", lambda connection, _: stream.serve(connection))
         await server.start()

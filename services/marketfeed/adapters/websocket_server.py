@@ -6,11 +6,12 @@ Rules of this file
   a connection has not taken yet, and the caller decides what to leave out.
 - Incoming messages are bounded in size (close code 1009 beyond) and pull-driven: a client that sends faster than its
   handler reads is stopped by TCP.
+- A peer that takes longer than `request_timeout_s` for its request, or lets a connection lie idle so long, is cut.
 - Closing never hangs: after `close_timeout_s` without the peer's answer the socket is aborted.
 - A handshake can be refused with any plain HTTP answer by raising `Refuse` in the accept hook.
 - Static files: names under `assets/` carry a content hash and may be kept for ever, everything else is revalidated.
 
-Not here: TLS (a proxy's work), authentication (the accept hook's), rate limits (the handler's).
+Not here: TLS and bounds by address (a proxy's work), authentication and rate limits (the handler's).
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from marketfeed.wire.websocket_frames import close_reason, encode_text_frame
 
 _log = logging.getLogger("marketfeed.http")
 
+# Room for a header with the longest token there is, beyond which the library answers 400.
+FIELD_BYTES_MAX = 16 * 1024
 JSON_TYPE = "application/json"
 
 _SECURITY_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
@@ -157,6 +160,7 @@ class HttpServer:
 
     body_bytes_max   largest request body of a POST; beyond it 413
     close_timeout_s  how long a goodbye may take per connection
+    request_timeout_s  how long a request, a handshake included, may take to arrive, and how long none need come
     port_setting     the setting named when the port is occupied
     """
 
@@ -167,12 +171,14 @@ class HttpServer:
         *,
         body_bytes_max: int = 64 * 1024,
         close_timeout_s: float = 2.0,
+        request_timeout_s: float = 30.0,
         port_setting: str = "port",
     ) -> None:
         self._host = host
         self._wanted_port = port
         self._port_setting = port_setting
         self._close_timeout_s = close_timeout_s
+        self._request_timeout_s = request_timeout_s
         self._app = web.Application(client_max_size=body_bytes_max, middlewares=[_answer_errors])
         self._runner: web.AppRunner | None = None
         self._connections: set[Connection] = set()
@@ -185,11 +191,15 @@ class HttpServer:
 
     def get(self, path: str, handler: Handler) -> None:
         """Answer GET (and HEAD) of a path."""
-        self._app.router.add_get(path, _http(handler))
+        self._app.router.add_get(path, self._http(handler))
+
+    def options(self, path: str, handler: Handler) -> None:
+        """Answer OPTIONS of a path: browsers' preflights."""
+        self._app.router.add_route("OPTIONS", path, self._http(handler))
 
     def post(self, path: str, handler: Handler) -> None:
         """Answer POST of a path; the body is read whole, up to `body_bytes_max`."""
-        self._app.router.add_post(path, _http(handler))
+        self._app.router.add_post(path, self._http(handler))
 
     def websocket(
         self,
@@ -235,7 +245,9 @@ class HttpServer:
             access_log=None,
             handle_signals=False,
             shutdown_timeout=self._close_timeout_s,
-            keepalive_timeout=30,
+            # aiohttp counts it from the connection's begin, too, so that it bounds how slowly headers may come.
+            keepalive_timeout=self._request_timeout_s,
+            max_field_size=FIELD_BYTES_MAX,
         )
         await runner.setup()
         try:
@@ -260,9 +272,22 @@ class HttpServer:
             await self._runner.cleanup()
             self._runner = None
 
+    def _http(self, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def serve(request: web.Request) -> web.StreamResponse:
+            body = b""
+            if request.body_exists:
+                try:
+                    async with asyncio.timeout(self._request_timeout_s):
+                        body = await request.read()
+                except TimeoutError:
+                    raise web.HTTPRequestTimeout from None
+            return _answer(await handler(_request(request, body)))
+
+        return serve
+
     async def _serve_websocket(self, route: _WebSocketRoute, request: web.Request) -> web.StreamResponse:
         seen = _request(request)
-        if route.origins is not None and not _origin_allowed(request, route.origins):
+        if not origin_allowed(request.headers, route.origins):
             raise Refuse(403, b"this page's origin may not connect; MARKETFEED_ORIGINS=https://its.host lets it in\n")
         if route.accept is not None:
             await route.accept(seen)
@@ -293,14 +318,6 @@ class HttpServer:
             self._connections.discard(connection)
             await connection.close(ws.close_code or 1000)
         return ws
-
-
-def _http(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    async def serve(request: web.Request) -> web.StreamResponse:
-        body = await request.read() if request.body_exists else b""
-        return _answer(await handler(_request(request, body)))
-
-    return serve
 
 
 @web.middleware
@@ -340,10 +357,18 @@ def _request(request: web.Request, body: bytes = b"") -> Request:
     return Request(request.method, request.path, dict(request.query), request.headers, request.remote or "", body)
 
 
-def _origin_allowed(request: web.Request, origins: frozenset[str]) -> bool:
-    """Programs send no Origin; browsers always do. A page of our own host is always allowed."""
-    origin = request.headers.get("Origin")
-    return origin is None or origin in origins or urlsplit(origin).netloc == request.host
+def origin_allowed(headers: Mapping[str, str], origins: frozenset[str] | None) -> bool:
+    """Whether a page may ask; `origins` None allows all.
+
+    Programs send no Origin; browsers do, when the page is another one's. A page of our own host is always allowed.
+    """
+    origin = headers.get("Origin")
+    if origin is None or origins is None or origin in origins:
+        return True
+    try:
+        return urlsplit(origin).netloc == headers.get("Host", "")
+    except ValueError:  # such as http://[
+        return False
 
 
 def _static_file(root: Path, path: str, no_index: tuple[str, ...]) -> web.StreamResponse:

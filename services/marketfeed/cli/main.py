@@ -47,6 +47,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "history": Command(
             "marketfeed.history.app", "main", "history", "`history import`, `history replay`: CSV trades"
         ),
+        "token": Command("marketfeed.cli.tokens", "main", "mds", "make a token for clients of mds, or a secret for it"),
         "health": Command("marketfeed.cli.health", "main", "generator", "ask a running service whether it is ready"),
         "verify": Command("marketfeed.verify.app", "main", "verify", "compare a feed's manifest with what was stored"),
     },

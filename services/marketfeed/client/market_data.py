@@ -109,15 +109,19 @@ TapeMessage = TapeBatch | TapeGap | TapeBeat | SymbolStands | Resumed
 class MarketDataClient:
     """One channel to an address (host:port, or dns:///name:port for all of its replicas).
 
-    token           sent as a bearer token with every call
+    token           sent as a bearer token with every call; a function is asked for it each time
     credentials     TLS; None for a plain connection
     """
 
     def __init__(
-        self, target: str, *, token: str | None = None, credentials: grpc.ChannelCredentials | None = None
+        self,
+        target: str,
+        *,
+        token: str | Callable[[], str] | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         self._target = target
-        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self._token = token
         if credentials is None:
             self._channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
         else:
@@ -180,7 +184,8 @@ class MarketDataClient:
                     if isinstance(message, TapeBatch | TapeBeat):
                         position = message.position
             except CallRefused as refused:
-                if refused.status not in _COMES_BACK:
+                renewable = callable(self._token) and refused.reason == "AUTH_EXPIRED"
+                if refused.status not in _COMES_BACK and not renewable:
                     raise
                 position = refused.facts.get("position", position)
             except Unavailable:
@@ -200,17 +205,21 @@ class MarketDataClient:
         async for message in self._stream("StreamBars", request, pb.StreamBarsResponse.FromString):
             yield message
 
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        token = self._token() if callable(self._token) else self._token
+        return (("authorization", f"Bearer {token}"),) if token else ()
+
     async def _call(self, name: str, request: Message, answer: type[Message], timeout_s: float) -> Any:
         method = self._channel.unary_unary(_SERVICE + name, type(request).SerializeToString, answer.FromString)
         try:
-            return await method(request, timeout=timeout_s, metadata=self._metadata)
+            return await method(request, timeout=timeout_s, metadata=self._metadata())
         except grpc.aio.AioRpcError as error:
             raise translated(error, self._target) from error
 
     async def _stream(self, name: str, request: Message, decode: Callable[[bytes], Any]) -> AsyncIterator[Any]:
         """Messages of a stream. Raises CallRefused, Unavailable; silence is unavailability."""
         method = self._channel.unary_stream(_SERVICE + name, type(request).SerializeToString, decode)
-        call = method(request, metadata=self._metadata)
+        call = method(request, metadata=self._metadata())
         try:
             while True:
                 async with asyncio.timeout(SILENCE_S):

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import aiohttp
 import msgspec
 
-from marketfeed.domain.client_session import CHANNELS, CloseCode
+from marketfeed.domain.client_session import CHANNELS, EXPIRED, CloseCode
 from marketfeed.domain.errors import ClientError, Unavailable
 from marketfeed.runtime.tasks import backoff_s
 from marketfeed.wire.websocket import AuthIn, Drain, ErrorOut, ServerMessage, SubscribeIn, encode
@@ -29,6 +29,8 @@ from marketfeed.wire.websocket import AuthIn, Drain, ErrorOut, ServerMessage, Su
 SILENCE_S = 5.0
 CONNECT_S = 5.0
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+
+Token = str | Callable[[], str | None] | None
 
 _decoder: msgspec.json.Decoder[ServerMessage] = msgspec.json.Decoder(ServerMessage)
 
@@ -52,11 +54,11 @@ class Stream:
         channels: Sequence[str] = CHANNELS,
         interval_ms: int | None = None,
         from_s: int | None = None,
-        token: str | None = None,
+        token: Token = None,
         seed: int | None = None,
         on_lost: Callable[[str], object] = lambda reason: None,
     ) -> None:
-        """`on_lost` is told why a connection failed or ended, once for each."""
+        """`token`, or what gives one, is shown on each connection; `on_lost` is told why one failed or ended."""
         self.url = url
         self._on_lost = on_lost
         self._subscribe = SubscribeIn(list(symbols), list(channels), interval_ms, from_s, wait=True, id=1)
@@ -93,8 +95,9 @@ class Stream:
         async with socket:
             try:
                 async with asyncio.timeout(CONNECT_S):
-                    if self._token is not None:
-                        await socket.send_str(encode(AuthIn(self._token, id=0)).decode())
+                    token = self._token() if callable(self._token) else self._token
+                    if token is not None:
+                        await socket.send_str(encode(AuthIn(token, id=0)).decode())
                     await socket.send_str(encode(self._subscribe).decode())
             except (OSError, TimeoutError) as error:
                 raise self._lost(str(error) or "the server takes no messages") from error
@@ -117,7 +120,9 @@ class Stream:
             known = CloseCode(code or 0)
         except ValueError:
             return self._lost(reason)
-        if known.may_reconnect:
+        # Whoever can get another token comes back with it: this one was good until now.
+        renewable = callable(self._token) and reason == EXPIRED
+        if known.may_reconnect or renewable:
             return self._lost(f"{known.name.lower()}: {reason}")
         return ClientError(known.name.lower(), reason, fatal=True)
 

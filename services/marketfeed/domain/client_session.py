@@ -7,6 +7,8 @@ Rules
 - A bad message is answered and the connection goes on; only abuse ends it: `BAD_MESSAGES_MAX` bad messages, or
   `RATE_STRIKES_MAX` messages beyond the rate.
 - Subscribing never fails as a whole: every symbol has its own status in the answer.
+- A token is the first message where one is asked for. Another one of the same subject may follow at any time and counts
+  from then on; a client that shows none before the old one ends has to go.
 - A client is slow when its socket holds more than the bound and takes nothing for `stall_s`, or not enough to get
   below the bound for `BEHIND_S_MAX`, as all that changes meanwhile is remembered for it. Until then it only gets fewer,
   newer messages.
@@ -15,16 +17,19 @@ Rules
 from __future__ import annotations
 
 import enum
-import hmac
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from marketfeed.domain.access import AccessDenied, Denial, Principal
 from marketfeed.domain.errors import ClientError
 
 QUOTES = "quotes"
 BARS = "bars_1s"
 CHANNELS = (QUOTES, BARS)
+
+# The reason of a close with NOT_AUTHENTICATED by which a client knows that a fresh token is all that it takes.
+EXPIRED = "token expired"
 
 BAD_MESSAGES_MAX = 100
 RATE_STRIKES_MAX = 100
@@ -46,6 +51,7 @@ class CloseCode(enum.IntEnum):
     NOT_AUTHENTICATED = 4001
     SLOW_CLIENT = 4003
     RATE_LIMITED = 4004
+    TOO_MANY_CONNECTIONS = 4005
 
     @property
     def may_reconnect(self) -> bool:
@@ -61,6 +67,7 @@ class SymbolStatus(enum.StrEnum):
     UNKNOWN = "unknown_symbol"
     LIMIT = "limit"
     NOT_SUBSCRIBED = "not_subscribed"
+    FORBIDDEN = "forbidden"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +110,11 @@ Command = Auth | Subscribe | Unsubscribe | Ping
 
 @dataclass(frozen=True, slots=True)
 class Authenticated:
-    """Answer to `Auth`."""
+    """Answer to `Auth`: who it is, and the Unix second at which it has to leave (None: never)."""
 
     id: MessageId
+    subject: str
+    expires_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +181,21 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Admission:
+    """Somebody is let in, for `left_s` seconds from now on (None: for ever)."""
+
+    principal: Principal
+    left_s: float | None = None
+
+
+def nobody(_: str) -> Admission:
+    """Lets nobody in."""
+    raise AccessDenied(Denial.FAILED, "this token is not valid here")
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one connection; `token` None means that everybody may read."""
+    """Bounds of one connection."""
 
     symbols_max: int = 500
     messages_per_s: int = 20
@@ -184,20 +206,25 @@ class Limits:
     buffer_bytes_max: int = 256 * 1024
     stall_s: float = 10.0
     auth_s: float = 10.0
-    token: str | None = None
 
 
 @dataclass(slots=True)
 class ClientSession:
-    """One client. `wishes` holds what is subscribed or pending, in the order of subscription."""
+    """One client. `wishes` holds what is subscribed or pending, in the order of subscription.
+
+    principal  who it is; None until a token was shown. Where none is asked for it is there from the start.
+    admit_by   who shows a token; raises AccessDenied
+    """
 
     limits: Limits
     is_known: Callable[[str], bool]
     any_known: Callable[[], bool]
     started_s: float
+    principal: Principal | None = None
+    admit_by: Callable[[str], Admission] = nobody
     wishes: dict[str, Wish] = field(default_factory=dict)
     interval_ms: int = 0
-    authenticated: bool = False
+    _leaves_s: float | None = None
     _allowance: float = 0.0
     _allowance_at_s: float = 0.0
     _strikes: int = 0
@@ -208,9 +235,13 @@ class ClientSession:
 
     def __post_init__(self) -> None:
         self.interval_ms = self.limits.interval_ms_default
-        self.authenticated = self.limits.token is None
         self._allowance = float(self.limits.messages_per_s)
         self._allowance_at_s = self._progress_s = self._served_s = self.started_s
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether it is known who this is."""
+        return self.principal is not None
 
     def admit(self, now_s: float) -> Outcome | None:
         """Count one message against the rate; None lets it pass. Up to one second's worth may come at once."""
@@ -231,8 +262,7 @@ class ClientSession:
         self._bad_messages += 1
         goodbye = None
         if error.fatal or self._bad_messages >= BAD_MESSAGES_MAX:
-            code = CloseCode.NOT_AUTHENTICATED if error.code.startswith("auth") else CloseCode.BAD_CLIENT
-            goodbye = Goodbye(code, error.message)
+            goodbye = Goodbye(_close_code(error), error.message)
         return Outcome((Problem(message_id, error.code, error.message),), goodbye=goodbye)
 
     def handle(self, command: Command) -> Outcome:
@@ -240,10 +270,10 @@ class ClientSession:
         match command:
             case Auth():
                 return self._authenticate(command)
-            case _ if not self.authenticated:
-                return self.reject(ClientError("auth_required", "send auth first", fatal=True), command.id)
+            case _ if self.principal is None:
+                return self.reject(AccessDenied(Denial.REQUIRED, "send auth first"), command.id)
             case Subscribe():
-                return self._subscribe(command)
+                return self._subscribe(command, self.principal)
             case Unsubscribe():
                 return self._unsubscribe(command)
             case Ping():
@@ -254,9 +284,11 @@ class ClientSession:
         return symbol in self.wishes
 
     def overdue(self, now_s: float) -> Goodbye | None:
-        """A goodbye for whoever does not authenticate in time."""
-        if not self.authenticated and now_s - self.started_s > self.limits.auth_s:
+        """A goodbye for whoever does not authenticate in time, or not again before its token ends."""
+        if self.principal is None and now_s - self.started_s > self.limits.auth_s:
             return Goodbye(CloseCode.NOT_AUTHENTICATED, f"no auth within {self.limits.auth_s:g} s")
+        if self._leaves_s is not None and now_s >= self._leaves_s:
+            return Goodbye(CloseCode.NOT_AUTHENTICATED, EXPIRED)
         return None
 
     def may_send(self, now_s: float, buffered_bytes: int) -> bool:
@@ -278,31 +310,45 @@ class ClientSession:
         return None
 
     def _authenticate(self, command: Auth) -> Outcome:
-        wanted = self.limits.token
-        if wanted is not None and not hmac.compare_digest(command.token.encode(), wanted.encode()):
-            return self.reject(ClientError("auth_failed", "this token is not valid here", fatal=True), command.id)
-        self.authenticated = True
-        return Outcome((Authenticated(command.id),))
+        try:
+            admission = self.admit_by(command.token)
+            principal = admission.principal
+            if self.principal is not None and self.principal.subject != principal.subject:
+                raise AccessDenied(Denial.SUBJECT, "this token is of somebody else; connect anew with it")
+        except AccessDenied as denied:
+            return self.reject(denied, command.id)
+        self.principal = principal
+        # The message was let in just now, so its instant is that of the last look at the allowance.
+        self._leaves_s = None if admission.left_s is None else self._allowance_at_s + admission.left_s
+        lost = tuple(symbol for symbol, wish in self.wishes.items() if not _permitted(principal, symbol, wish.channels))
+        for symbol in lost:
+            del self.wishes[symbol]
+        answer = Authenticated(command.id, principal.subject, principal.expires_s)
+        told = (Unsubscribed(None, dict.fromkeys(lost, SymbolStatus.FORBIDDEN)),) if lost else ()
+        return Outcome((answer, *told), leave=lost)
 
-    def _subscribe(self, command: Subscribe) -> Outcome:
-        channels = CHANNELS if command.channels is None else command.channels
-        unknown = [channel for channel in channels if channel not in CHANNELS]
-        if unknown or not channels:
-            what = f"{unknown[0]!r} is no channel" if unknown else "no channel given"
-            error = ClientError("unknown_channel", f"{what}; there are {', '.join(CHANNELS)}")
+    def _subscribe(self, command: Subscribe, principal: Principal) -> Outcome:
+        try:
+            channels = _channels(command.channels, principal)
+        except ClientError as error:
             return self.reject(error, command.id)
         if command.interval_ms is not None:
             self.interval_ms = self._effective_interval(command.interval_ms)
         wish = Wish(tuple(c for c in CHANNELS if c in channels), command.from_s)
-        statuses = {symbol: self._admit_symbol(symbol, wish, command.wait) for symbol in command.symbols}
+        statuses = {symbol: self._admit_symbol(symbol, wish, command.wait, principal) for symbol in command.symbols}
         join = tuple(symbol for symbol, status in statuses.items() if status is SymbolStatus.OK)
         return Outcome((Subscribed(command.id, statuses, wish.channels, self.interval_ms),), join)
 
-    def _admit_symbol(self, symbol: str, wish: Wish, wait: bool) -> SymbolStatus:
+    def _admit_symbol(self, symbol: str, wish: Wish, wait: bool, principal: Principal) -> SymbolStatus:
+        if not principal.may_see(symbol):
+            return SymbolStatus.FORBIDDEN
         known = self.is_known(symbol)
         if not known and (not _SYMBOL.fullmatch(symbol) or (self.any_known() and not wait)):
             return SymbolStatus.UNKNOWN
-        if symbol not in self.wishes and len(self.wishes) >= self.limits.symbols_max:
+        symbols_max = self.limits.symbols_max
+        if principal.symbols_max is not None:
+            symbols_max = min(symbols_max, principal.symbols_max)
+        if symbol not in self.wishes and len(self.wishes) >= symbols_max:
             return SymbolStatus.LIMIT
         self.wishes[symbol] = wish
         return SymbolStatus.OK if known else SymbolStatus.PENDING
@@ -318,6 +364,32 @@ class ClientSession:
         tick = self.limits.interval_ms_min
         ticks = max(1, -(-wanted_ms // tick))
         return min(ticks, self.limits.interval_ms_max // tick) * tick
+
+
+def _close_code(error: ClientError) -> CloseCode:
+    """By which code an error ends the connection."""
+    if not isinstance(error, AccessDenied):
+        return CloseCode.BAD_CLIENT
+    full = error.denial is Denial.CONNECTIONS
+    return CloseCode.TOO_MANY_CONNECTIONS if full else CloseCode.NOT_AUTHENTICATED
+
+
+def _permitted(principal: Principal, symbol: str, channels: tuple[str, ...]) -> bool:
+    return all(principal.may_subscribe(symbol, channel) for channel in channels)
+
+
+def _channels(asked: tuple[str, ...] | None, principal: Principal) -> tuple[str, ...]:
+    """What a request asks for; without a word all that the client may have. Raises ClientError."""
+    if asked is None:
+        asked = tuple(channel for channel in CHANNELS if principal.channels.allow(channel)) or CHANNELS
+    unknown = [channel for channel in asked if channel not in CHANNELS]
+    if unknown or not asked:
+        what = f"{unknown[0][:32]!r} is no channel" if unknown else "no channel given"
+        raise ClientError("unknown_channel", f"{what}; there are {', '.join(CHANNELS)}")
+    forbidden = [channel for channel in asked if not principal.channels.allow(channel)]
+    if forbidden:
+        raise ClientError("forbidden_channel", f"your token does not grant {forbidden[0]}")
+    return asked
 
 
 def symbols_of(names: Sequence[str]) -> tuple[str, ...]:

@@ -13,7 +13,9 @@ from datetime import date
 
 import msgspec
 
+from marketfeed.domain.access import Denial, Principal
 from marketfeed.domain.bars import BarColumns
+from marketfeed.domain.client_session import BARS, QUOTES
 from marketfeed.domain.errors import ClientError, Unavailable
 from marketfeed.domain.rollup import INTERVALS
 from marketfeed.domain.sessions import Calendar
@@ -45,7 +47,9 @@ Answer = tuple[int, bytes]
 Query = Mapping[str, str]
 
 # HTTP status of each error code; everything else is the client's mistake.
-_STATUS = {"unknown_symbol": 404, "no_quote": 404, "unavailable": 503, "starting": 503}
+_STATUS = {"unknown_symbol": 404, "no_quote": 404, "unavailable": 503, "starting": 503} | {
+    denial.value: 403 if denial in (Denial.FORBIDDEN, Denial.FORBIDDEN_ORIGIN) else 401 for denial in Denial
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,24 +62,26 @@ class Api:
     feed: str
     version: str
 
-    async def answer(self, endpoint: Callable[[Query], Awaitable[msgspec.Struct]], query: Query) -> Answer:
-        """The endpoint's answer, or its refusal."""
+    async def answer(
+        self, endpoint: Callable[[Query, Principal], Awaitable[msgspec.Struct]], query: Query, principal: Principal
+    ) -> Answer:
+        """The endpoint's answer for somebody, or its refusal."""
         try:
             if not self.hub.serving:
                 raise ClientError("starting", "the server is waiting for the log; try again in a second")
-            return 200, encode(await endpoint(query))
+            return 200, encode(await endpoint(query, principal))
         except ClientError as error:
             return refusal(error.code, error.message)
         except Unavailable as error:
             return refusal("unavailable", f"{error.what} is away; try again, or ask for interval=1s")
 
-    async def symbols(self, query: Query) -> SymbolList:
-        """All symbols, or those that contain `q`; at most `limit`."""
+    async def symbols(self, query: Query, principal: Principal) -> SymbolList:
+        """All symbols that one may see, or those of them that contain `q`; at most `limit`."""
         wanted, limit = query.get("q", "").upper(), _number(query, "limit", 10_000, 1, 10_000)
         self.hub.refresh()
         frames, listed = self.hub.frames, []
         for symbol_id, name in self.hub.state.known_symbols():
-            if wanted in name.upper():
+            if wanted in name.upper() and principal.may_see(name):
                 quote = frames.quote(symbol_id)
                 source = frames.symbol_state(symbol_id).source
                 listed.append(
@@ -85,18 +91,18 @@ class Api:
                     break
         return SymbolList(self.feed, listed)
 
-    async def quote(self, query: Query) -> msgspec.Struct:
+    async def quote(self, query: Query, principal: Principal) -> msgspec.Struct:
         """The quote of `symbol`."""
-        symbol = self._symbol(query)
+        symbol = self._symbol(query, principal, QUOTES)
         self.hub.refresh()
         quote = self.hub.frames.quote(self.hub.state.symbols.id(symbol))
         if quote is None:
             raise ClientError("no_quote", f"{symbol} has not traded yet")
         return quote
 
-    async def bars(self, query: Query) -> BarsAnswer:
+    async def bars(self, query: Query, principal: Principal) -> BarsAnswer:
         """Bars of `symbol` that start in [from, to)."""
-        symbol = self._symbol(query)
+        symbol = self._symbol(query, principal, BARS)
         interval = _choice(query, "interval", "1s", tuple(INTERVALS))
         fill = _choice(query, "fill", "none", ("none", "prev"))
         limit = _number(query, "limit", LIMIT_DEFAULT, 1, LIMIT_MAX)
@@ -124,7 +130,7 @@ class Api:
             bars=rows,  # type: ignore[arg-type]  # the JSON of HistoryBars
         )
 
-    async def config(self, query: Query) -> ConfigAnswer:
+    async def config(self, query: Query, _: Principal) -> ConfigAnswer:
         """The feed, its calendar, and the sessions of `date` (by default of the newest trade)."""
         day = self._date(query)
         from_s, to_s = self.calendar.day(day)
@@ -148,10 +154,12 @@ class Api:
         except ValueError:
             raise ClientError("bad_request", f"date is {text!r}; write it as 2025-11-24") from None
 
-    def _symbol(self, query: Query) -> str:
+    def _symbol(self, query: Query, principal: Principal, channel: str) -> str:
         symbol = query.get("symbol")
         if not symbol:
             raise ClientError("bad_request", "symbol is missing; /v1/symbols lists them")
+        if not principal.may_subscribe(symbol, channel):
+            raise ClientError(Denial.FORBIDDEN, f"your token does not grant {channel} of {symbol[:64]}")
         if self.hub.state.known_id(symbol) is None:
             raise ClientError("unknown_symbol", f"the feed does not carry {symbol[:64]}; see /v1/symbols")
         return symbol

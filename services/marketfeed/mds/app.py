@@ -25,7 +25,8 @@ from marketfeed.domain.access import Seats
 from marketfeed.domain.client_session import CloseCode, Goodbye, Limits
 from marketfeed.domain.sessions import calendar
 from marketfeed.mds import metrics
-from marketfeed.mds.api import Api, Query
+from marketfeed.mds.api import Api
+from marketfeed.mds.door import Door
 from marketfeed.mds.fanout import Client
 from marketfeed.mds.history import Archive
 from marketfeed.mds.hub import Hub
@@ -108,6 +109,8 @@ class MdsApp:
             ),
             settings.snapshot_bars_per_part,
             settings.snapshot_span_s,
+            self._gate,
+            self._seats,
         )
         self._archive = Archive(self.hub, self._snapshots, self._store, settings.feed)
         self._server = self._http_server()
@@ -227,7 +230,13 @@ class MdsApp:
 
     def _http_server(self) -> HttpServer:
         settings = self._settings
-        server = HttpServer(settings.public_host, settings.public_port, port_setting="--public-port")
+        server = HttpServer(
+            settings.public_host,
+            settings.public_port,
+            request_timeout_s=settings.handshake_timeout_s,
+            port_setting="--public-port",
+        )
+        door = Door(self._gate, settings.origins)
         api = Api(
             hub=self.hub,
             archive=self._archive,
@@ -242,7 +251,8 @@ class MdsApp:
             ("/v1/bars", api.bars),
             ("/v1/config", api.config),
         ):
-            server.get(path, _json(api, endpoint, settings.origins))
+            server.get(path, door.guarded(api, endpoint))
+            server.options(path, door.preflight)
         server.get("/openapi.json", _fixed(document, "application/json"))
         server.websocket(
             "/v1/stream",
@@ -325,29 +335,8 @@ def _limits(settings: MdsSettings) -> Limits:
         interval_ms_min=settings.tick_ms,
         buffer_bytes_max=settings.buffer_bytes_max,
         stall_s=settings.stall_s,
-        token=settings.client_token,
+        auth_s=settings.auth_timeout_s,
     )
-
-
-def _json(
-    api: Api, endpoint: Callable[[Query], Awaitable[msgspec.Struct]], origins: tuple[str, ...]
-) -> Callable[[Request], Awaitable[Response]]:
-    async def handle(request: Request) -> Response:
-        status, body = await api.answer(endpoint, request.query)
-        headers = {"Cache-Control": "no-store", **cors_headers(request.headers.get("Origin"), origins)}
-        return Response(body, status=status, headers=headers)
-
-    return handle
-
-
-def cors_headers(origin: str | None, origins: tuple[str, ...]) -> dict[str, str]:
-    """What lets a page of another origin read an answer, if it is one of `origins` (fetch.spec.whatwg.org, CORS)."""
-    if not origins:
-        return {}
-    if "*" in origins:
-        return {"Access-Control-Allow-Origin": "*"}
-    allowed = {"Access-Control-Allow-Origin": origin} if origin is not None and origin in origins else {}
-    return {"Vary": "Origin", **allowed}
 
 
 def _fixed(body: bytes, content_type: str) -> Callable[[Request], Awaitable[Response]]:

@@ -227,6 +227,8 @@ class Fanout:
         overdue = client.session.overdue(now_s)
         if overdue is not None:
             self.dismiss(client, overdue)
+        elif not client.session.authenticated:
+            return
         elif client.session.may_send(now_s, client.outlet.buffered_bytes):
             self.write(client, self._heartbeat_frame(client.subscription))
         else:

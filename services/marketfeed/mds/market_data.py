@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from marketfeed.adapters.grpc_server import Call, Caller
+from marketfeed.domain.access import Principal
+from marketfeed.domain.client_session import BARS, QUOTES
 from marketfeed.domain.errors import CallRefused, CallStatus, ClientError
 from marketfeed.domain.reference_price import PriceFacts, refusal
 from marketfeed.domain.trades import NANOS
@@ -43,9 +45,9 @@ class MarketData:
             "StreamBars": Call(pb.StreamBarsRequest, stream=self.streams.bars),
         }
 
-    async def get_quote(self, request: pb.GetQuoteRequest, _: Caller) -> pb.GetQuoteResponse:
+    async def get_quote(self, request: pb.GetQuoteRequest, caller: Caller) -> pb.GetQuoteResponse:
         """The newest quote, however old."""
-        state, symbol_id = self._symbol(request.symbol)
+        state, symbol_id = self._symbol(request.symbol, caller.principal, QUOTES)
         now_ns = time.time_ns()
         quote = self.hub.frames.quote(symbol_id)
         stands = state.source(symbol_id, time.monotonic(), now_ns)
@@ -56,10 +58,10 @@ class MarketData:
         )
 
     async def get_reference_price(
-        self, request: pb.GetReferencePriceRequest, _: Caller
+        self, request: pb.GetReferencePriceRequest, caller: Caller
     ) -> pb.GetReferencePriceResponse:
         """A price to trade by, or FAILED_PRECONDITION."""
-        state, symbol_id = self._symbol(request.symbol)
+        state, symbol_id = self._symbol(request.symbol, caller.principal, QUOTES)
         now_ns = time.time_ns()
         facts = price_facts(state, symbol_id, time.monotonic(), now_ns)
         refused = refusal(facts, now_ns, (request.max_age_ms or MAX_AGE_MS) * 1_000_000)
@@ -86,9 +88,9 @@ class MarketData:
             position=state.position.text(),
         )
 
-    async def get_bars(self, request: pb.GetBarsRequest, _: Caller) -> pb.GetBarsResponse:
+    async def get_bars(self, request: pb.GetBarsRequest, caller: Caller) -> pb.GetBarsResponse:
         """Bars of [from, to), oldest first."""
-        state, symbol_id = self._symbol(request.symbol)
+        state, symbol_id = self._symbol(request.symbol, caller.principal, BARS)
         interval = INTERVALS.get(request.interval)
         if interval is None:
             raise CallRefused(CallStatus.INVALID_ARGUMENT, "BAD_INTERVAL", "interval is missing; it is one of the enum")
@@ -115,8 +117,11 @@ class MarketData:
             next_from=next_from_s or 0,
         )
 
-    def _symbol(self, symbol: str) -> tuple[LiveState, int]:
+    def _symbol(self, symbol: str, principal: Principal, channel: str) -> tuple[LiveState, int]:
         """The state as of now, and the symbol's id in it. Raises CallRefused."""
+        if not principal.may_subscribe(symbol, channel):
+            message = f"{principal.subject} may not have {channel} of {symbol[:64]}"
+            raise CallRefused(CallStatus.PERMISSION_DENIED, "FORBIDDEN", message)
         if not self.hub.serving:
             raise CallRefused(CallStatus.UNAVAILABLE, "STARTING", "the server is waiting for the log; try again")
         self.hub.refresh()

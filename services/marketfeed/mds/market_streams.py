@@ -18,8 +18,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from marketfeed.adapters.grpc_server import Caller
+from marketfeed.domain.access import ANY as ALL
+from marketfeed.domain.access import Principal
 from marketfeed.domain.bars import CLOSED, OPEN, BarColumns, no_bars
-from marketfeed.domain.client_session import SymbolStatus
+from marketfeed.domain.client_session import BARS, QUOTES, SymbolStatus
 from marketfeed.domain.errors import CallRefused, CallStatus, Unavailable
 from marketfeed.domain.position import Position
 from marketfeed.domain.tape import TapeGap, TapeTrades, TapeWatermark
@@ -43,7 +45,7 @@ BARS_AT_ONCE = 5_000
 # A bar is final so long after its end: no older one can have been open.
 BEFORE_S = 900
 RECONNECT_SPREAD_MS = 2_000
-ALL = "*"
+TRADES = "trades"
 _LAG_MS_MAX = 2**32 - 1
 
 _STATUS = {
@@ -51,14 +53,16 @@ _STATUS = {
     SymbolStatus.PENDING: pb.SYMBOL_STATUS_PENDING,
     SymbolStatus.UNKNOWN: pb.SYMBOL_STATUS_UNKNOWN_SYMBOL,
     SymbolStatus.LIMIT: pb.SYMBOL_STATUS_LIMIT,
+    SymbolStatus.FORBIDDEN: pb.SYMBOL_STATUS_FORBIDDEN,
 }
 
 
 class _Wanted:
-    """The symbols of a stream: those of a list, or all, later ones included."""
+    """The symbols of a stream: those of a list that the principal may see, or all, later ones included."""
 
-    def __init__(self, state: LiveState, symbols: Sequence[str], symbols_max: int) -> None:
+    def __init__(self, state: LiveState, symbols: Sequence[str], symbols_max: int, principal: Principal) -> None:
         self._state = state
+        self._principal = principal
         self.all = tuple(symbols) == (ALL,)
         self.statuses: dict[str, SymbolStatus] = {}
         for symbol in () if self.all else dict.fromkeys(symbols):
@@ -70,6 +74,8 @@ class _Wanted:
         self._look_up()
 
     def _status(self, symbol: str, symbols_max: int) -> SymbolStatus:
+        if not self._principal.may_see(symbol):
+            return SymbolStatus.FORBIDDEN
         if len(self.statuses) >= symbols_max:
             return SymbolStatus.LIMIT
         if self._state.known_id(symbol) is not None:
@@ -176,11 +182,11 @@ class Streams:
         self.draining = False
 
     async def trades(
-        self, request: pb.StreamTradesRequest, _: Caller
+        self, request: pb.StreamTradesRequest, caller: Caller
     ) -> AsyncIterator[pb.StreamTradesResponse | bytes]:
         """Every trade of the symbols, from the position or from now on."""
         state = self._state()
-        wanted = _Wanted(state, self._symbols(request.symbols), self._symbols_max)
+        wanted = self._wanted(state, request.symbols, caller.principal, TRADES)
         place, recovered = await self._place(state, request.position)
         yield pb.StreamTradesResponse(acknowledged=self._acknowledged(wanted, place, recovered, 0))
         linger_s = min(request.linger_ms or LINGER_MS, LINGER_MS_MAX) / 1000
@@ -218,10 +224,10 @@ class Streams:
         """Partitions without a wanted symbol are had as far as they are there."""
         place.offsets |= {p: offset for p, offset in place.state.tape.nexts().items() if p not in read}
 
-    async def quotes(self, request: pb.StreamQuotesRequest, _: Caller) -> AsyncIterator[pb.StreamQuotesResponse]:
+    async def quotes(self, request: pb.StreamQuotesRequest, caller: Caller) -> AsyncIterator[pb.StreamQuotesResponse]:
         """The newest quote of each symbol whenever it has changed and the client is due."""
         state = self._state()
-        wanted = _Wanted(state, self._symbols(request.symbols), self._symbols_max)
+        wanted = self._wanted(state, request.symbols, caller.principal, QUOTES)
         place = _Place(state, self._hub.committed)
         interval_ms = self._interval_ms(request.interval_ms)
         yield pb.StreamQuotesResponse(acknowledged=self._acknowledged(wanted, place, False, interval_ms))
@@ -253,14 +259,14 @@ class Streams:
         yield pb.StreamQuotesResponse(drain=self._drain(place))
         raise self._ended(place)
 
-    async def bars(self, request: pb.StreamBarsRequest, _: Caller) -> AsyncIterator[pb.StreamBarsResponse]:
+    async def bars(self, request: pb.StreamBarsRequest, caller: Caller) -> AsyncIterator[pb.StreamBarsResponse]:
         """Bars of one second as they change; see the module's text."""
         state = self._state()
         if request.interval not in (pb.BAR_INTERVAL_UNSPECIFIED, pb.BAR_INTERVAL_1S):
             raise CallRefused(
                 CallStatus.INVALID_ARGUMENT, "BAD_INTERVAL", "bars of one second are streamed; GetBars has the others"
             )
-        wanted = _Wanted(state, self._symbols(request.symbols), self._symbols_max)
+        wanted = self._wanted(state, request.symbols, caller.principal, BARS)
         place, recovered = await self._place(state, request.position)
         interval_ms = self._interval_ms(request.interval_ms)
         yield pb.StreamBarsResponse(acknowledged=self._acknowledged(wanted, place, recovered, interval_ms))
@@ -314,6 +320,17 @@ class Streams:
 
     def _goes_on(self, state: LiveState) -> bool:
         return not self.draining and self._hub.state is state
+
+    def _wanted(self, state: LiveState, symbols: Sequence[str], principal: Principal, channel: str) -> _Wanted:
+        """What a stream is about. Raises CallRefused for a channel, or for all symbols, that is not granted."""
+        symbols = self._symbols(symbols)
+        if not principal.channels.allow(channel):
+            raise CallRefused(CallStatus.PERMISSION_DENIED, "FORBIDDEN", f"{principal.subject} may not have {channel}")
+        if ALL in symbols and not principal.may_wildcard():
+            message = f"{principal.subject} may not have all symbols; name those that it may have"
+            raise CallRefused(CallStatus.PERMISSION_DENIED, "FORBIDDEN", message)
+        bound = self._symbols_max if principal.symbols_max is None else min(self._symbols_max, principal.symbols_max)
+        return _Wanted(state, symbols, bound, principal)
 
     def _symbols(self, symbols: Sequence[str]) -> Sequence[str]:
         if not symbols:

@@ -15,7 +15,8 @@ from typing import Any, get_args
 
 import msgspec
 
-from marketfeed.domain.client_session import CHANNELS, CloseCode
+from marketfeed.domain.access import Denial
+from marketfeed.domain.client_session import CHANNELS, CloseCode, SymbolStatus
 from marketfeed.domain.rollup import INTERVALS
 from marketfeed.mds.api import LIMIT_DEFAULT
 from marketfeed.mds.history import LIMIT_MAX
@@ -76,7 +77,19 @@ def openapi() -> Document:
                 [_parameter("date", {"type": "string", "format": "date"}, "default: of the newest trade")],
             ),
         },
-        "components": {"schemas": components},
+        # Either of them: an open server asks for no token.
+        "security": [{"token": []}, {}],
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "docs/access.md says what is in it; a server that is open asks for none",
+                }
+            },
+        },
     }
 
 
@@ -111,6 +124,8 @@ def asyncapi() -> Document:
         "operations": operations,
         "components": {"messages": messages, "schemas": components},
         "x-channels": list(CHANNELS),
+        "x-symbol-statuses": [status.value for status in SymbolStatus],
+        "x-denials": [denial.value for denial in Denial],
         "x-close-codes": {
             str(int(code)): {"name": code.name.lower(), "mayReconnect": code.may_reconnect} for code in CloseCode
         },
@@ -153,6 +168,8 @@ def _get(summary: str, schema: str, parameters: Sequence[Document]) -> Document:
             "responses": {
                 "200": answer("the answer", schema),
                 "400": answer("a parameter is missing or wrong", "ErrorAnswer"),
+                "401": answer("no token, or one that is not good: codes auth_… of docs/access.md", "ErrorAnswer"),
+                "403": answer("the token does not grant this, or the page's origin may not ask", "ErrorAnswer"),
                 "404": answer("the feed does not carry this symbol, or it has not traded yet", "ErrorAnswer"),
                 "503": answer("the log or the store is away", "ErrorAnswer"),
             },

@@ -33,6 +33,10 @@ class MdsSettings(AccessSettings):
     )
     tick_ms: int = setting(50, "length of a fan-out turn, the shortest interval a client can have; eyes see no less")
     heartbeat_ms: int = setting(1000, "time between two heartbeats to a client")
+    handshake_timeout_s: float = setting(
+        10.0, "a request or a handshake that has not come whole in this time is cut, and an idle HTTP connection, too"
+    )
+    auth_timeout_s: float = setting(10.0, "time for a client of /v1/stream to send its token")
     connections_max: int = setting(10_000, "WebSocket connections at a time; more are refused with 503")
     symbols_max: int = setting(500, "symbols of one connection")
     messages_per_s: int = setting(20, "messages a second that one client may send")

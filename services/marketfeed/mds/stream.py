@@ -13,10 +13,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from marketfeed.domain.access import OPEN, Gate, Seats
 from marketfeed.domain.client_session import BARS, QUOTES, ClientSession, Goodbye, Limits, Outcome, Problem, Wish
 from marketfeed.domain.errors import ClientError, Unavailable
 from marketfeed.domain.trades import NANOS
 from marketfeed.mds import metrics
+from marketfeed.mds.door import Visit
 from marketfeed.mds.fanout import Client, Outlet
 from marketfeed.mds.frames import parts_of
 from marketfeed.mds.hub import Hub
@@ -61,8 +63,18 @@ class StreamServer:
     """Serves connections of one process. `bars_per_part`, `span_s`: bounds of a snapshot's message and reach."""
 
     def __init__(
-        self, hub: Hub, snapshots: Snapshots, limits: Limits, greeting: Greeting, bars_per_part: int, span_s: int
+        self,
+        hub: Hub,
+        snapshots: Snapshots,
+        limits: Limits,
+        greeting: Greeting,
+        bars_per_part: int,
+        span_s: int,
+        gate: Gate,
+        seats: Seats,
     ) -> None:
+        self._gate = gate
+        self._seats = seats
         self._hub = hub
         self._snapshots = snapshots
         self._limits = limits
@@ -74,7 +86,9 @@ class StreamServer:
 
     async def serve(self, socket: Socket) -> None:
         """Serve one connection until it ends."""
-        session = ClientSession(self._limits, self._is_known, self._any_known, time.monotonic())
+        visit = Visit(self._gate, self._seats)
+        principal = OPEN if self._gate.open else None
+        session = ClientSession(self._limits, self._is_known, self._any_known, time.monotonic(), principal, visit.admit)
         socket.send_frames(encode_text_frame(encode(self._hello())))
         fanout = self._hub.fanout
         client = fanout.add(session, socket)
@@ -92,6 +106,7 @@ class StreamServer:
         finally:
             self._joiners.pop(client, None)
             fanout.remove(client)
+            visit.leave()
 
     async def say_goodbye(self, socket: Outlet, goodbye: Goodbye) -> None:
         """End a connection with a code."""
@@ -213,6 +228,7 @@ class StreamServer:
             interval_ms=Intervals(limits.interval_ms_default, limits.interval_ms_min, limits.interval_ms_max),
             limits=LimitsOut(limits.symbols_max, limits.messages_per_s, limits.message_bytes_max),
             heartbeat_ms=greeting.heartbeat_ms,
+            auth_required=not self._gate.open,
         )
 
 

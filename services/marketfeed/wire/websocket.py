@@ -29,9 +29,9 @@ Symbols = Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(min_length=1
 
 
 class AuthIn(Struct, tag="auth"):
-    """The first message where the server asks for a token."""
+    """The first message where the server asks for a token; again with a new one before the old one ends."""
 
-    token: Annotated[str, Meta(max_length=4096)]
+    token: str
     id: Id = None
 
 
@@ -137,12 +137,15 @@ class Hello(Struct, tag="hello"):
     limits: LimitsOut
     heartbeat_ms: int = 1000
     protocol: int = PROTOCOL
+    auth_required: bool = False
 
 
 class AuthenticatedOut(Struct, tag="authenticated"):
-    """The token is good, or none was needed."""
+    """The token is good, or none was needed; who it is of, and when it ends (null: never)."""
 
     id: Id
+    subject: str = ""
+    expires_ts: Nanos | None = None
 
 
 class StatusOf(Struct):
@@ -338,7 +341,8 @@ def encode_reply(reply: session.Reply, now_ns: int) -> bytes:
     """A reply of the session as JSON."""
     match reply:
         case session.Authenticated():
-            return encode(AuthenticatedOut(reply.id))
+            expires_ts = None if reply.expires_s is None else str(int(reply.expires_s * 1e9))
+            return encode(AuthenticatedOut(reply.id, reply.subject, expires_ts))
         case session.Subscribed():
             return encode(SubscribedOut(reply.id, _statuses(reply.symbols), list(reply.channels), reply.interval_ms))
         case session.Unsubscribed():

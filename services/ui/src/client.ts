@@ -28,6 +28,8 @@ export interface Socket {
 
 export interface Surroundings {
   readonly open: () => Socket;
+  /** What the server is shown first, if anything. */
+  readonly token: () => string | null;
   readonly nowMs: () => number;
   readonly random: () => number;
   readonly after: (ms: number, run: () => void) => () => void;
@@ -50,7 +52,7 @@ const DEAD_HEARTBEATS = 6;
 const FINAL_CODES: ReadonlyMap<number, string> = new Map([
   [1009, 'The server found a message too big'],
   [4000, 'The server did not understand this page'],
-  [4001, 'The server asks for a token'],
+  [4001, 'The server asks for another token: open this page with #token=…'],
 ]);
 const RATE_LIMITED = 4004;
 
@@ -124,6 +126,8 @@ export class StreamClient {
     this.openedMs = this.heardMs = this.around.nowMs();
     this.clock.reset();
     this.listener.link({ state: 'open' });
+    const token = this.around.token();
+    if (token !== null) this.send({ type: 'auth', id: 0, token });
     this.subscribe();
     this.every(WATCH_MS, () => this.watch());
     this.every(PING_MS, () => this.ping());

@@ -41,6 +41,7 @@ let dateSeen = '';
 const client = new StreamClient(
   {
     open: () => new WebSocket(api.streamAddress()) as Socket,
+    token: api.token,
     nowMs: () => Date.now(),
     random: Math.random,
     after: (ms, run) => {
@@ -165,6 +166,7 @@ function tick(): void {
 }
 
 async function start(): Promise<void> {
+  api.takeToken();
   setText(element('symbol'), '');
   window.addEventListener('popstate', () => void chooseFirst());
   window.addEventListener('online', () => client.hurry());

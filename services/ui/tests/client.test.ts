@@ -54,6 +54,19 @@ describe('StreamClient', () => {
     expect(state()).toBe('open');
   });
 
+  it('shows its token before anything else, on every connection', () => {
+    time.token = 'eyJ';
+    client.select('AAPL');
+    open();
+    const sent = (): unknown[] => time.socket.sent.map((text) => (JSON.parse(text) as { type: string }).type);
+    expect(sent().slice(0, 2)).toEqual(['auth', 'subscribe']);
+    expect(time.socket.ofType('auth')).toMatchObject([{ token: 'eyJ' }]);
+    time.socket.onclose?.({ code: 1006 });
+    time.pass(1_000);
+    open();
+    expect(sent().slice(0, 2)).toEqual(['auth', 'subscribe']);
+  });
+
   it('waits longer each time until a connection has lasted', () => {
     const waits: number[] = [];
     const lose = (): void => {

@@ -35,7 +35,11 @@ export class VirtualTime {
   sockets: FakeSocket[] = [];
   private timers: { atMs: number; run: () => void }[] = [];
 
+  /** What the page shows first. */
+  token: string | null = null;
+
   readonly around: Surroundings = {
+    token: () => this.token,
     open: () => {
       const socket = new FakeSocket();
       this.sockets.push(socket);

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketfeed.domain import client_session as cs
+from marketfeed.domain.access import OPEN
 from marketfeed.domain.client_session import ClientSession, CloseCode, Goodbye, Limits, Subscribe, SymbolStatus
 from marketfeed.domain.errors import ClientError
 
@@ -12,7 +13,8 @@ KNOWN = {"AAPL", "MSFT", "BINANCE:BTCUSDT"}
 
 
 def session(known: set[str] = KNOWN, **limits: object) -> ClientSession:
-    return ClientSession(Limits(**limits), known.__contains__, lambda: bool(known), started_s=100.0)  # type: ignore[arg-type]
+    bounds = Limits(**limits)  # type: ignore[arg-type]
+    return ClientSession(bounds, known.__contains__, lambda: bool(known), started_s=100.0, principal=OPEN)
 
 
 def subscribed(outcome: cs.Outcome) -> cs.Subscribed:
@@ -105,26 +107,6 @@ def test_bad_messages_are_answered_and_the_hundredth_is_the_last() -> None:
     assert outcomes[0].replies == (cs.Problem(9, "bad_json", "no"),)
     assert [o.goodbye for o in outcomes[:-1]] == [None] * 99
     assert outcomes[-1].goodbye == Goodbye(CloseCode.BAD_CLIENT, "no")
-
-
-def test_a_closed_server_wants_its_token_first_and_in_time() -> None:
-    """Anything before auth, a wrong token or none within ten seconds ends with 4001."""
-    early = session(token="secret").handle(Subscribe(1, ("AAPL",)))
-    assert early.goodbye == Goodbye(CloseCode.NOT_AUTHENTICATED, "send auth first")
-    wrong = session(token="secret").handle(cs.Auth(1, "guess"))
-    assert wrong.goodbye is not None
-    assert wrong.goodbye.code is CloseCode.NOT_AUTHENTICATED
-    client = session(token="secret")
-    assert client.overdue(110.0) is None
-    assert client.overdue(110.1) is not None
-    assert client.handle(cs.Auth(1, "secret")).replies == (cs.Authenticated(1),)
-    assert client.overdue(1000.0) is None
-    assert client.handle(Subscribe(1, ("AAPL",))).join == ("AAPL",)
-
-
-def test_an_open_server_accepts_any_token() -> None:
-    """The demo needs no key, and a client that always sends one still works."""
-    assert session().handle(cs.Auth("x", "anything")).replies == (cs.Authenticated("x"),)
 
 
 def test_a_client_is_slow_only_when_it_takes_nothing() -> None:

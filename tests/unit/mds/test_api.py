@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from marketfeed.domain.access import OPEN, granted
 from marketfeed.domain.sessions import calendar
 from marketfeed.mds import api as api_module
 from marketfeed.mds.api import Api, refusal
@@ -25,7 +26,7 @@ def api(market: Any, store: Any, cache: Any) -> Api:
 
 
 async def ask(api: Api, name: str, **query: object) -> tuple[int, Any]:
-    status, body = await api.answer(getattr(api, name), {k.rstrip("_"): str(v) for k, v in query.items()})
+    status, body = await api.answer(getattr(api, name), {k.rstrip("_"): str(v) for k, v in query.items()}, OPEN)
     return status, json.loads(body)
 
 
@@ -92,7 +93,7 @@ async def test_refusals_have_a_status_a_code_and_a_sentence(
     """Never a crash, never an empty answer."""
     market.log.own("A")
     market.hub.tick()
-    found, body = await api.answer(getattr(api, name), query)
+    found, body = await api.answer(getattr(api, name), query, OPEN)
     error = json.loads(body)["error"]
     assert (found, error["code"]) == (status, code)
     assert len(error["message"]) > 10
@@ -110,6 +111,25 @@ async def test_roll_ups_need_postgresql_and_everything_needs_the_log(api: Api, m
     )  # fmt: skip
     assert (await ask(waiting, "symbols"))[0] == 503
     assert refusal("unknown_symbol", "x")[0] == 404
+
+
+async def test_one_sees_what_one_is_granted(api: Api, market: Any) -> None:
+    """Symbols that a token does not grant are not listed; their prices, or another channel of others, are 403."""
+    market.log.own("A", "B")
+    market.log.trade("A", 1, 5.5)
+    market.hub.tick()
+    alice = granted("alice", {"symbols": ["A"], "channels": ["quotes"]})
+
+    async def hers(name: str, **query: str) -> tuple[int, Any]:
+        status, body = await api.answer(getattr(api, name), query, alice)
+        return status, json.loads(body)
+
+    assert [one["symbol"] for one in (await hers("symbols"))[1]["symbols"]] == ["A"]
+    assert (await hers("quote", symbol="A"))[0] == (await hers("config"))[0] == 200
+    for name, symbol in (("quote", "B"), ("quote", "NOPE"), ("bars", "A")):
+        status, body = await hers(name, symbol=symbol)
+        assert (status, body["error"]["code"]) == (403, "forbidden")
+    assert refusal("auth_expired", "x")[0] == 401
 
 
 async def test_a_long_answer_lets_others_have_their_turn(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from marketfeed.mds.app import cors_headers, main
+from marketfeed.mds.app import main
 from marketfeed.mds.frames import date_text, parts_of
 from marketfeed.mds.hub import Hub
 
@@ -19,13 +19,13 @@ def test_a_wrong_setting_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> 
     assert error.count("\n") == 1
 
 
-def test_pages_of_listed_origins_may_read_the_http_answers() -> None:
-    """The setting that lets a page open the stream lets it read the bars, too; without it no page of others may."""
-    assert cors_headers("https://a", ()) == {}
-    assert cors_headers("https://a", ("*",)) == {"Access-Control-Allow-Origin": "*"}
-    listed = ("https://a", "http://localhost:5173")
-    assert cors_headers("https://a", listed) == {"Vary": "Origin", "Access-Control-Allow-Origin": "https://a"}
-    assert cors_headers("https://b", listed) == cors_headers(None, listed) == {"Vary": "Origin"}
+def test_mds_does_not_start_for_nobody(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a key, a token or the word that it is open, one sentence says what to set."""
+    monkeypatch.setattr("os.environ", {})
+    assert main([]) == 2
+    error = capsys.readouterr().err
+    assert "MARKETFEED_OPEN: is not set and no token is" in error
+    assert error.count("\n") == 1
 
 
 async def test_a_hub_serves_once_it_has_a_state(market: Any) -> None:

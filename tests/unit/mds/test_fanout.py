@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from marketfeed.domain.access import OPEN
 from marketfeed.domain.client_session import BARS, CHANNELS, QUOTES, ClientSession, CloseCode, Limits
 from marketfeed.mds.fanout import NOTHING, Client, Fanout
 from marketfeed.mds.frames import Frames
@@ -26,7 +27,7 @@ class Setting:
         self.state.commit(0.0)
 
     def client(self, *symbols: str, channels: tuple[str, ...] = CHANNELS, interval_ms: int = 50, **limits: Any) -> Any:
-        session = ClientSession(Limits(**limits), lambda _: True, lambda: True, self.now_s)
+        session = ClientSession(Limits(**limits), lambda _: True, lambda: True, self.now_s, OPEN)
         session.interval_ms = interval_ms
         socket = self.new_socket()
         client = self.fanout.add(session, socket)
@@ -161,6 +162,8 @@ def test_what_all_have_seen_is_forgotten(setting: Setting) -> None:
 
 def test_an_unauthenticated_client_is_sent_away(setting: Setting) -> None:
     """With its heartbeat, once its time is over."""
-    client = setting.client(token="secret", auth_s=1.0)
+    client = setting.client(auth_s=1.0)
+    client.session.principal = None
     setting.turns(60)
+    assert not client.outlet.take(), "nobody is told anything before it is known who they are"
     assert [(c, g.code) for c, g in setting.goodbyes] == [(client, CloseCode.NOT_AUTHENTICATED)]

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from marketfeed.adapters.tokens import TokenGate
+from marketfeed.domain.access import Gate, Seats
 from marketfeed.domain.client_session import Limits
 from marketfeed.mds.hub import Hub
 from marketfeed.mds.snapshot import Snapshots
@@ -17,6 +19,7 @@ from marketfeed.mds.stream import Greeting, StreamServer
 from marketfeed.wire import websocket as w
 
 T0 = 1_790_000_000
+OPEN_GATE = TokenGate(open=True)
 GREETING = Greeting(version="1", feed="feed", instance="i", calendar="24x7", heartbeat_ms=1000)
 
 
@@ -47,9 +50,9 @@ class Talk:
 @pytest.fixture
 def connect(market: Any, store: Any, cache: Any, new_socket: Any) -> Any:
     @asynccontextmanager
-    async def talking(**limits: Any) -> AsyncIterator[Talk]:
+    async def talking(gate: Gate = OPEN_GATE, **limits: Any) -> AsyncIterator[Talk]:
         snapshots = Snapshots(market.hub, store, cache, "feed", 2)
-        server = StreamServer(market.hub, snapshots, Limits(**limits), GREETING, bars_per_part=4, span_s=1000)
+        server = StreamServer(market.hub, snapshots, Limits(**limits), GREETING, 4, 1000, gate, Seats(2))
         socket = new_socket()
         market.hub.tick()
         serving = asyncio.ensure_future(server.serve(socket))

@@ -111,14 +111,14 @@ def test_replies_have_the_documented_shape() -> None:
     assert [
         json.loads(w.encode_reply(reply, 5))
         for reply in (
-            cs.Authenticated(0),
+            cs.Authenticated(0, "alice", 17.0),
             cs.Subscribed("a", {"X": ok}, ("quotes",), 50),
             cs.Unsubscribed(2, {"X": cs.SymbolStatus.NOT_SUBSCRIBED}),
             cs.Pong(None),
             cs.Problem(4, "bad_json", "no"),
         )
     ] == [
-        {"type": "authenticated", "id": 0},
+        {"type": "authenticated", "id": 0, "subject": "alice", "expires_ts": "17000000000"},
         {
             "type": "subscribed", "id": "a", "symbols": {"X": {"status": "ok"}}, "channels": ["quotes"],
             "interval_ms": 50,
