@@ -18,7 +18,8 @@ class SendClaim:
 class Predecessor:
     """The symbols that another process' `epoch` was the last to be live for, and what its last `Alive` said (ns).
 
-    `shard` is that process': another one than ours if the plan has moved the symbols.
+    `shard` is that process': another one than ours if the plan has moved the symbols. Not `live`: nobody ever said to
+    be live for them, but a candidate may have published before it died; the watermark is where what it held begins.
     """
 
     epoch: int
@@ -26,6 +27,7 @@ class Predecessor:
     watermark: int
     lateness_ns: int
     shard: str
+    live: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class TakeOver:
     """Stop publishing `symbols` under older epochs and buffer them; append `Takeover(epoch, …)` to their partitions.
 
     With `reconcile`: read back up to the markers, publish the difference, then call `went_live`. Without: it is our
-    own order, call `went_live` at once and go on under the new epoch. `predecessors` were live for these symbols before
+    own order, call `went_live` at once and go on under the new epoch. `predecessors` spoke for these symbols before
     (those that nobody held are left out): where a gap begins, and what the watermark must not fall below. Without
     `known` nobody has ever claimed any of them, so there is nothing to read back.
     """

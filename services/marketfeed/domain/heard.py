@@ -2,6 +2,11 @@
 
 Times are the listener's monotonic seconds. An epoch counts for a symbol only if it is not below the highest one that
 was ever live for it: a lower one's owner has let the symbol go.
+
+A candidate that dies after its marker has published what counts, although nobody heard that it was live. If the symbol
+had a live owner before, what the candidate took with it lies above that owner's watermark. If not, it lies above the
+stamp that the claim names, and of several candidates' claims above the lowest. The claim is in the log before the
+marker, as its offset is the marker's epoch.
 """
 
 from __future__ import annotations
@@ -40,6 +45,8 @@ class Heard:
         self._shard = shard
         self._epochs: dict[int, HeardEpoch] = {}
         self._contested: dict[str, int] = {}
+        # Symbols that had no live owner so far: the lowest stamp (ns) that a candidate named, and its epoch.
+        self._held_from: dict[str, tuple[int, int]] = {}
         self.ever_live: dict[str, int] = {}
 
     def claim(self, offset: int, body: Claim, now_s: float) -> None:
@@ -49,6 +56,9 @@ class Heard:
             owner = self._epochs.get(self.ever_live.get(symbol, -1))
             if owner is not None:
                 self._contested.setdefault(symbol, owner.watermark)
+            elif symbol not in self.ever_live and body.held_from_ts > 0:
+                named = body.held_from_ts, offset
+                self._held_from[symbol] = min(named, self._held_from.get(symbol, named))
 
     def preparing(self, body: Preparing, now_s: float) -> None:
         """A candidate is at work."""
@@ -77,6 +87,7 @@ class Heard:
             if number > self.ever_live.get(symbol, -1):
                 self.ever_live[symbol] = number
                 self._contested.pop(symbol, None)
+                self._held_from.pop(symbol, None)
 
     def reached(self, symbol: str, epoch: HeardEpoch) -> int:
         """The watermark up to which what a live epoch logged of a symbol counts for sure.
@@ -139,13 +150,21 @@ class Heard:
         return min(mates, default=None)
 
     def predecessors(self, symbols: Iterable[str]) -> tuple[Predecessor, ...]:
-        """Who was last to be live for these symbols, if it was not this process."""
+        """Who was last to speak for these symbols, if it was not this process."""
         found: dict[tuple[int, int], list[str]] = {}
         fallback = self._nameless()
         for symbol in symbols:
             number = max(self.ever_live.get(symbol, -1), fallback)
+            held_from, candidate = self._held_from.get(symbol, (None, -1))
             if number in self._epochs:
-                found.setdefault((number, self.reached(symbol, self._epochs[number])), []).append(symbol)
+                reached = self.reached(symbol, self._epochs[number])
+                # Who is only taken to be the owner, as its claim is gone, may never have had this symbol.
+                place = number, reached if held_from is None else min(reached, held_from)
+            elif held_from is not None:
+                place = candidate, held_from
+            else:
+                continue
+            found.setdefault(place, []).append(symbol)
         return tuple(
             self._predecessor(number, watermark, names) for (number, watermark), names in sorted(found.items())
         )
@@ -153,7 +172,7 @@ class Heard:
     def logged_until(self, symbols: Iterable[str]) -> int:
         """The watermark (ns) up to which the last owners of all these symbols have logged; 0 if one has no owner."""
         names = tuple(symbols)
-        owners = self.predecessors(names)
+        owners = [one for one in self.predecessors(names) if one.live]
         if sum(len(one.symbols) for one in owners) < len(names):
             return 0
         return min((one.watermark for one in owners), default=0)
@@ -165,7 +184,7 @@ class Heard:
 
     def _predecessor(self, number: int, watermark: int, names: list[str]) -> Predecessor:
         epoch = self._epochs[number]
-        return Predecessor(number, tuple(names), watermark, epoch.lateness_ns, epoch.shard)
+        return Predecessor(number, tuple(names), watermark, epoch.lateness_ns, epoch.shard, epoch.live)
 
     def _epoch(self, number: int, body: Preparing | Alive) -> HeardEpoch:
         epoch = self._epochs.get(number)

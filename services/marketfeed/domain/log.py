@@ -90,11 +90,16 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An instance of a shard asks to speak for `symbols`; this record's offset becomes its epoch for them."""
+    """An instance of a shard asks to speak for `symbols`; this record's offset becomes its epoch for them.
+
+    Nothing that it holds of them, or will still receive, is stamped below `held_from_ts`; 0 when that is not known.
+    A gap begins there if nobody was live for a symbol and this instance dies: it may have published what counts.
+    """
 
     shard: str
     instance: str
     symbols: tuple[str, ...]
+    held_from_ts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

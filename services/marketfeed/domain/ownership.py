@@ -50,7 +50,8 @@ LEARN_NS = 60 * NANOS
 """How much of the log, by LogAppendTime, a reader without owners learns from."""
 
 LATE_NS = 900 * NANOS
-"""Lateness allowed before a bar is final: how far below the first stamp seen a learning reader's gap begins."""
+"""Lateness allowed before a bar is final: how far below the first stamp seen a gap begins when it is not known how
+late trades were, as that of a learning reader or of a first owner's successor."""
 
 NO_OWNER = -1
 NO_WATERMARK = 0

@@ -78,8 +78,9 @@ class AckedWatermark:
     A partition's order makes the acknowledgement of a `Watermark` record speak for all trades sent before it.
     """
 
-    def __init__(self, partitions: Iterable[int]) -> None:
-        self._acked = dict.fromkeys(partitions, 0)
+    def __init__(self, partitions: Iterable[int], floor_ts: int = 0) -> None:
+        """`floor_ts`: what is known of these partitions without an acknowledgement."""
+        self._acked = dict.fromkeys(partitions, floor_ts)
 
     def acked(self, partition: int, event_ts: int) -> None:
         """Kafka has acknowledged a `Watermark(event_ts)` in this partition; one that is no longer ours says nothing."""
@@ -90,6 +91,14 @@ class AckedWatermark:
     def value(self) -> int:
         """The lowest of the partitions' watermarks, 0 while one has none."""
         return min(self._acked.values(), default=0)
+
+    def speak_for(self, partitions: Iterable[int], floor_ts: int) -> None:
+        """From now on for these partitions; `floor_ts` is what is known of those that are new."""
+        self._acked = {partition: self._acked.get(partition, floor_ts) for partition in partitions}
+
+    def lowered(self, floor_ts: int) -> AckedWatermark:
+        """A new one, no higher than `floor_ts`: what is on its way to be acknowledged says nothing about why."""
+        return AckedWatermark(self._acked, min(self.value, floor_ts))
 
 
 @dataclass(slots=True)

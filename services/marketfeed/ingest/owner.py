@@ -15,6 +15,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from marketfeed.domain.claim_actions import (
@@ -33,7 +34,6 @@ from marketfeed.domain.claims import Claimant
 from marketfeed.domain.errors import LogTrimmed, Unavailable
 from marketfeed.domain.log import Alive, Claim, ControlBody, Logged, Preparing
 from marketfeed.domain.reconciliation import READ_BACK_NS
-from marketfeed.domain.watermarks import AckedWatermark
 from marketfeed.ingest.buffer import StandbyBuffer
 from marketfeed.ingest.cutter import Cutter
 from marketfeed.ingest.pipeline import Pipeline
@@ -173,7 +173,7 @@ class Owner:
         match action:
             case SendClaim(claim):
                 _log.info("claiming", symbols=len(claim.symbols), shard=claim.shard)
-                self._send(claim)
+                self._send(replace(claim, held_from_ts=self._pipeline.held_from_ts()))
             case TakeOver():
                 self._take_over(action, tasks)
             case Withdraw(epoch, symbols):
@@ -226,19 +226,15 @@ class Owner:
         """The partitions of ours may be others now; an acknowledged watermark is carried over, and lowered only to what
         a take-over has just published from: no acknowledgement speaks for that yet.
 
-        Before the first acknowledgement it is a predecessor's, else where this process began: an `Alive` must not say
+        Before the first acknowledgement it is a predecessor's, else where what we hold begins: an `Alive` must not say
         0, as a successor would then know no place to begin its gap.
         """
-        before = self._pipeline.acked
-        partitions = self._cutter.epochs_by_partition()
-        after = AckedWatermark(partitions)
-        floor_ts = before.value or self._desk.predecessors_watermark or self._pipeline.origin_ts
+        pipeline = self._pipeline
+        floor_ts = pipeline.acked.value or self._desk.predecessors_watermark or pipeline.held_from_ts()
+        pipeline.acked.speak_for(self._cutter.epochs_by_partition(), floor_ts)
         published_from_ts, self._desk.published_from_ts = self._desk.published_from_ts, None
         if published_from_ts is not None:
-            floor_ts = min(floor_ts, published_from_ts)
-        for partition in partitions:
-            after.acked(partition, floor_ts)
-        self._pipeline.acked = after
+            pipeline.acked = pipeline.acked.lowered(published_from_ts)
         self._changed()
 
     def _send_alive(self, epochs: tuple[int, ...]) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 
 from marketfeed.domain.intake import REASONS, Limits, Silence, refused, stamps
 from marketfeed.domain.log import Watermark
+from marketfeed.domain.ownership import LATE_NS
 from marketfeed.domain.reconciliation import READ_BACK_NS, Credits
 from marketfeed.domain.repeats import RecentTrades, RepeatFilter
 from marketfeed.domain.trades import NANOS, Int64Array, SymbolTable, TradeColumns, concat
@@ -118,7 +119,6 @@ class Pipeline:
         self._received_ts = 0
         self._opened_ts: int | None = None  # our clock when the present connection opened
         self._first_ts: int | None = None  # first accepted stamp of it
-        self._origin_ts: int | None = None
         self.clock = WatermarkClock()
         self.acked = AckedWatermark(())
         self.silence = Silence()
@@ -138,10 +138,15 @@ class Pipeline:
         """The symbols that are subscribed to."""
         return self._followed
 
-    @property
-    def origin_ts(self) -> int:
-        """A stamp below which this process has nothing to tell: its first trades', or when it first connected."""
-        return self._origin_ts or self._opened_ts or time.time_ns()
+    def held_from_ts(self) -> int:
+        """Nothing that is buffered, was pushed out of the buffer, or is still to come is stamped below this.
+
+        How late trades of this feed are may not be known yet, so what is to come may be as late as a bar waits for.
+        """
+        now_ns = time.time_ns()
+        to_come_ts = min(now_ns, self.clock.value or now_ns) - LATE_NS
+        held = (self._buffer.oldest_stamp, self._buffer.lost.from_ts if self._buffer.lost else None)
+        return min([to_come_ts, *(stamp for stamp in held if stamp is not None)])
 
     def whole_from(self, symbols: Iterable[str]) -> dict[str, int]:
         """Of those of these symbols that the present connection carries: the stamp from which on all has come over it.
@@ -229,8 +234,13 @@ class Pipeline:
         end_ts: int | None = None,
         dropped: int = 0,
     ) -> None:
-        """A gap begins at this watermark less the lateness; it is written when its end is known and there is room."""
+        """A gap begins at this watermark less the lateness; it is written when its end is known and there is room.
+
+        No `Alive` says more than that watermark until one that follows the gap is acknowledged.
+        """
         if watermark > 0 and (owed := frozenset(symbols)):
+            if watermark < self.clock.value:  # One above it may be on its way.
+                self.acked = self.acked.lowered(watermark)
             self._owed.append(OwedGap(owed, watermark, lateness_ns, reason, end_ts, dropped))
             self._pay_gaps()
 
@@ -284,11 +294,12 @@ class Pipeline:
         event_ts = self.clock.value
         if not event_ts or self._unsaid():
             return
+        acked = self.acked  # Another one by the time of the answer: then this watermark does not speak for its reason.
         for partition, epochs in self._cutter.epochs_by_partition().items():
             self._sender.send_control(
                 partition,
                 Watermark(tuple(sorted(epochs)), event_ts),
-                lambda _, partition=partition: self.acked.acked(partition, event_ts),  # type: ignore[misc]
+                lambda _, partition=partition: acked.acked(partition, event_ts),  # type: ignore[misc]
             )
 
     # The loop and its step
@@ -325,7 +336,6 @@ class Pipeline:
         self._heard_whole.reached(self.clock.value, received_ts)
         if self._first_ts is None:
             self._first_ts = int(trades.event_ts[0])
-            self._origin_ts = self._origin_ts or int(trades.event_ts.min())
         if self._owed:
             self._pay_gaps()
         self.silence.heard(trades.symbol_index.astype(np.int64), received_ts)

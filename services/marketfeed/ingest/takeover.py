@@ -280,7 +280,7 @@ class TakeoverDesk:
         if (lost := self._buffer.take_lost()) is not None:
             metrics.DROPPED.inc(lost.trades)
             pipeline.owe_gap(symbols, lost.from_ts, 0, "dropped", lost.to_ts, lost.trades)
-        pipeline.forget_holes(symbol for one in predecessors for symbol in one.symbols)
+        pipeline.forget_holes(symbol for one in predecessors if one.live for symbol in one.symbols)
         pipeline.say_holes(symbols)
         for one in predecessors:
             reason = "restart" if one.shard == self._shard else "handover"

@@ -176,7 +176,7 @@ def _decode_cancel(value: bytes) -> Cancel:
 
 def _decode_claim(value: bytes) -> Claim:
     message = pb.Claim.FromString(value)
-    return Claim(message.shard, message.instance, tuple(message.symbols))
+    return Claim(message.shard, message.instance, tuple(message.symbols), message.held_from_ts)
 
 
 def _decode_preparing(value: bytes) -> Preparing:
@@ -208,7 +208,7 @@ _ENCODERS: dict[type[Any], tuple[str, Callable[[Any], bytes]]] = {
     Status: ("status", _fields_to(pb.Status, "symbols", "status", "event_ts", "reason")),
     Correction: ("correction", _fields_to(pb.Correction, "epoch", "seq", "symbol", "event_ts", "price", "size")),
     Cancel: ("cancel", _fields_to(pb.Cancel, "epoch", "seq", "symbol")),
-    Claim: ("claim", _fields_to(pb.Claim, "shard", "instance", "symbols")),
+    Claim: ("claim", _fields_to(pb.Claim, "shard", "instance", "symbols", "held_from_ts")),
     Preparing: ("preparing", _fields_to(pb.Preparing, "epoch", "shard", "instance")),
     Alive: ("alive", _fields_to(pb.Alive, "epochs", "shard", "instance", "watermark", "lateness_ns")),
 }

@@ -74,3 +74,31 @@ def test_what_a_dead_candidate_contested_counts_only_up_to_its_claim() -> None:
     heard.claim(9, Claim("1", "a", ("Y",)), 9.0)
     heard.alive(alive("a", "1", 3, 9, watermark=90), 10.0)
     assert heard.predecessors("Y") == (Predecessor(9, ("Y",), 90, 7, "1"),)
+
+
+def test_a_candidate_that_was_never_live_is_a_predecessor_from_the_stamp_of_its_claim() -> None:
+    """Of several the lowest stamp; claims of older versions name none; who goes live takes their place."""
+    heard = Heard("0")
+    heard.claim(3, Claim("0", "a", ("X", "Y"), 70), 1.0)
+    heard.claim(4, Claim("1", "b", ("Y",), 60), 2.0)
+    heard.claim(5, Claim("0", "c", ("X", "Z"), 80), 2.0)
+    heard.claim(6, Claim("0", "d", ("Z", "W")), 2.0)
+    assert heard.predecessors("XYZW") == (
+        Predecessor(3, ("X",), 70, 0, "0", live=False),
+        Predecessor(4, ("Y",), 60, 0, "1", live=False),
+        Predecessor(5, ("Z",), 80, 0, "0", live=False),
+    )
+    assert heard.logged_until("XY") == 0
+    heard.alive(alive("a", "0", 3, watermark=90), 3.0)
+    heard.claim(9, Claim("0", "e", ("X",), 10), 4.0)
+    assert heard.predecessors("X") == (Predecessor(3, ("X",), 90, 7, "0"),)
+    assert (heard.logged_until("XY"), heard.logged_until("XZ")) == (90, 0)
+
+
+def test_an_owner_whose_claim_is_gone_may_never_have_had_what_a_candidate_claimed() -> None:
+    """So the gap begins at the lower of its watermark and the candidate's stamp."""
+    heard = Heard("0")
+    heard.alive(alive("d", "0", 5, watermark=40), 2.0)
+    heard.claim(7, Claim("0", "a", ("X",), 30), 3.0)
+    heard.claim(8, Claim("0", "b", ("Y",), 50), 3.0)
+    assert heard.predecessors("XY") == (Predecessor(5, ("X",), 30, 7, "0"), Predecessor(5, ("Y",), 40, 7, "0"))

@@ -71,6 +71,23 @@ def test_the_acknowledged_watermark_is_the_slowest_partitions() -> None:
     assert acked.value == T0 - 1
 
 
+def test_a_lowered_watermark_is_raised_by_later_acknowledgements_only() -> None:
+    """What is on its way tells the old one; partitions that are new begin at what is known without an answer."""
+    acked = AckedWatermark([0, 1], T0)
+    acked.speak_for([1, 2], T0 - 5)
+    acked.acked(0, T0 + 9)
+    assert acked.value == T0 - 5
+    acked.acked(2, T0 + 3)
+    assert acked.value == T0
+    lowered = acked.lowered(T0 - 7)
+    acked.acked(1, T0 + 9)
+    assert (acked.value, lowered.value) == (T0 + 3, T0 - 7)
+    assert lowered.lowered(T0).value == T0 - 7
+    lowered.acked(1, T0 + 10)
+    lowered.acked(2, T0 + 11)
+    assert lowered.value == T0 + 10
+
+
 def test_a_gap_reaches_from_below_the_watermark_to_the_first_stamp() -> None:
     """It never ends before it begins, and there is none where nothing was known."""
     assert gap(("A",), T0, 10, T0 + 50, "restart", 2) == Gap(("A",), T0 - 10, T0 + 50, "restart", 2)

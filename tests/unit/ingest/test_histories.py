@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.unit.ingest.world import (
+    EPOCH_S,
     LATE_MS,
     PARTITIONS,
     SYMBOLS,
@@ -24,10 +25,13 @@ from tests.unit.ingest.world import (
 )
 
 from marketfeed.domain.errors import Unavailable
-from marketfeed.domain.log import Claim
+from marketfeed.domain.log import Alive, Claim, ControlBody, Gap
+from marketfeed.domain.trades import NANOS
 
 ONE_SEED = os.environ.get("HISTORY_SEED")
 SEEDS = [int(ONE_SEED)] if ONE_SEED else list(range(int(os.environ.get("HISTORIES", "2"))))
+# What plays each step of a history gets a quarter of the seeds, as it takes so many times longer.
+STEPPED_SEEDS = SEEDS[::4]
 SHARDS = ("0", "1", "2")
 # Long enough for silence, a take-over, and a symbol that two revisions of the plan fought over.
 QUIET_END_S = 85.0
@@ -51,7 +55,15 @@ class History:
         for shard in self.shards:
             for member in range(members):
                 world.start(shard, member)
-        world.run(self.rng.uniform(3, 6))
+        # A symbol's history begins with its first claim: what was received by one who died before, nobody knows of.
+        while not self.all_claimed():
+            world.step()
+        world.run(self.rng.uniform(0, 4))
+
+    def all_claimed(self) -> bool:
+        """Whether each symbol was claimed."""
+        claims = (r.body for r in self.world.log.get(("f.control", 0), []) if isinstance(r.body, Claim))
+        return set(SYMBOLS) == {symbol for claim in claims for symbol in claim.symbols}
 
     def go(self) -> None:
         for _ in range(self.rng.randint(200, 450)):
@@ -209,6 +221,99 @@ def test_every_trade_counts_once_or_lies_in_a_gap(kind: str, tmp_path: Path) -> 
         happened += made.happened
         assert records_of(made.world) > 50
     print(f"\n{len(SEEDS)} histories of {kind}: {dict(happened)}")
+
+
+class FirstOwner:
+    """The first owner of some symbols dies so many steps after its claim is logged, perhaps its successor, too."""
+
+    def __init__(self, world: World, kind: str) -> None:
+        self.world = world
+        self.new = SYMBOLS if kind in ("start", "pair") else SYMBOLS[3:]
+        self.survivor: Process | None = None
+        world.replan({symbol: "0" for symbol in SYMBOLS if symbol not in self.new})
+        for member in range(2 if kind in ("pair", "added to a pair") else 1):
+            world.start("0", member)
+        if self.new != SYMBOLS:
+            world.run(8)
+        world.replan(dict.fromkeys(SYMBOLS, "0"))
+
+    def go(self, after: int) -> bool:
+        """False when everybody knew of the first owner before that many steps were over."""
+        rng = self.world.rng
+        for death in range(rng.choice([1, 1, 2])):
+            owner = self.until_claimed()
+            for _ in range(after if death == 0 else rng.randint(0, 10)):
+                if self.was_live(owner):
+                    return death > 0
+                self.world.step()
+                owner = self.claimant() or owner
+            self.world.kill(owner)
+            self.survivor = next(iter(self.world.processes), None)
+            self.world.run(rng.choice([0.1, 0.5, 8.0]))
+            if self.survivor is not None:
+                break
+            self.world.start("0")
+        self.world.run(6)
+        while not all(p.claimant.phase == "live" and not p.pipeline._owed for p in self.world.processes):
+            self.world.run(1)
+            assert self.world.clock.now_s < 90, "the successor is not live"
+        return True
+
+    def until_claimed(self) -> Process:
+        while (found := self.claimant()) is None:
+            self.world.step()
+            assert self.world.clock.now_s < 60, "nobody claims"
+        return found
+
+    def claimant(self) -> Process | None:
+        """Who claimed the new symbols last."""
+        claims = [body for body in self.control() if isinstance(body, Claim) and set(self.new) <= set(body.symbols)]
+        return next((p for p in self.world.processes if claims and p.name == claims[-1].instance), None)
+
+    def was_live(self, process: Process) -> bool:
+        """Whether the log says so of all its epochs."""
+        mine = [(epoch, body) for epoch, body in enumerate(self.control()) if body.instance == process.name]
+        alive = [body for _, body in mine if isinstance(body, Alive)]
+        return bool(alive) and {epoch for epoch, body in mine if isinstance(body, Claim)} <= set(alive[-1].epochs)
+
+    def needless(self, gaps: list[Gap]) -> list[Gap]:
+        """Gaps over more than a second or two of what the survivor has heard."""
+        assert self.survivor is not None
+        heard_s = max(self.survivor.subscribed[symbol] for symbol in self.new) + 2
+        return [gap for gap in gaps if gap.to_ts > (EPOCH_S + heard_s) * NANOS]
+
+    def control(self) -> list[ControlBody]:
+        return [r.body for r in self.world.log.get(("f.control", 0), []) if isinstance(r.body, ControlBody)]
+
+
+@pytest.mark.timeout(24 * 3600)
+@pytest.mark.parametrize("kind", ["start", "pair", "added", "added to a pair"])
+def test_what_a_first_owner_took_with_it_lies_in_a_gap(kind: str, tmp_path: Path) -> None:
+    """Dead at any step between its claim and its first sign of life; what its hot standby heard is in no gap."""
+    for seed in STEPPED_SEEDS:
+        again = f"HISTORY_SEED={seed} pytest tests/unit/ingest/test_histories.py -k 'first_owner and {kind}'"
+        for after in range(100):
+            with virtual_time(short=seed % 2 == 1) as clock:
+                world = World(seed, clock, tmp_path / f"{seed}-{after}")
+                if kind.startswith("added"):  # Others of the process' symbols have the gaps of any owner.
+                    world.very_late_ms = LATE_MS
+                played = FirstOwner(world, kind)
+                if not (early := played.go(after)):
+                    world.stop()
+                    break
+                world.drain()
+                world.stop()
+            trades, gaps = world.counted()
+            assert not trades - world.emitted, f"counted too often, {after} steps; {again}"
+            lost = world.emitted - trades
+            lost -= world.excused(lost, gaps)
+            told = [(gap.symbols, gap.from_ts, gap.to_ts) for gap in gaps]
+            assert not lost, f"lost: {dict(lost)}, {after} steps; {told}; {again}"
+            if played.survivor is not None:
+                assert not played.survivor.received - trades, f"a standby had it, {after} steps; {again}"
+                assert not played.needless(gaps), f"a standby had it, {after} steps; {again}"
+        assert not early
+        print(f"\nseed {seed}, {kind}: dead after 0 to {after - 1} steps")
 
 
 def test_a_seed_makes_one_history(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from marketfeed.adapters.finnhub import SourceState
 from marketfeed.domain import claims, heard, watermarks
 from marketfeed.domain.claims import Claimant
 from marketfeed.domain.errors import Unavailable
-from marketfeed.domain.log import Alive, Gap, Logged, Takeover, TradesRecord, Watermark
+from marketfeed.domain.log import Alive, Claim, Gap, Logged, Takeover, TradesRecord, Watermark
 from marketfeed.domain.ownership import PartitionReader
 from marketfeed.domain.partitions import partition_of
 from marketfeed.domain.tape import TapeTrades
@@ -243,6 +243,36 @@ async def test_a_hot_standby_takes_over_without_gap_or_double(
         await until(lambda: len(counted(broker)[0]) >= len(feed.sent))
         await standby.die()
     assert counted(broker) == (feed.sent, [])
+
+
+async def test_what_a_first_owner_held_before_anybody_heard_of_it_lies_in_a_gap(
+    new_broker: Callable[[], Any], tmp_path: Path
+) -> None:
+    """Its marker is logged and its trades are on their way when it dies: the gap begins with the first of them."""
+    broker, feed = new_broker(), Feed()
+    async with asyncio.TaskGroup() as group:
+        first = Member(broker, tmp_path / "a", "first").start(group)
+        feed.send(first)
+        await until(lambda: any(isinstance(b, Takeover) for b in broker.bodies(0)))
+        broker.answers = False
+        feed.send(first)
+        await until(lambda: first.sender.unacknowledged_trades or first.buffer)
+        await first.die()
+        first.sender.producer._waiting.clear()  # type: ignore[attr-defined]
+        broker.answers = True
+        assert not any(isinstance(b, Alive) for b in broker.bodies(0, "f.control"))
+        second = Member(broker, tmp_path / "b", "second").start(group)
+        began_ts = time.time_ns()
+        while second.claimant.phase != "live":
+            feed.send(second)
+            await asyncio.sleep(0.02)
+        await until(lambda: {symbol for gap in counted(broker)[1] for symbol in gap.symbols} == set(SYMBOLS))
+        await second.die()
+    [claim, *_] = [b for b in broker.bodies(0, "f.control") if isinstance(b, Claim)]
+    for gap in counted(broker)[1]:
+        assert gap.reason == "restart"
+        assert gap.from_ts == claim.held_from_ts < began_ts < gap.to_ts < began_ts + 200_000_000
+    assert counted(broker)[0][-1] == feed.sent[-1]
 
 
 async def test_a_restart_publishes_its_spool_and_marks_what_was_lost(

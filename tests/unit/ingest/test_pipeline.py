@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from marketfeed.domain.log import Gap, TradesRecord, Watermark
+from marketfeed.domain.ownership import LATE_NS
 from marketfeed.domain.partitions import partition_of
 from marketfeed.domain.trades import NANOS, SymbolTable
-from marketfeed.ingest.buffer import StandbyBuffer
+from marketfeed.ingest.buffer import Lost, StandbyBuffer
 from marketfeed.ingest.cutter import Cutter
 from marketfeed.ingest.pipeline import SUBSCRIBED_AFTER_NS, Pipeline, PipelineOptions
 from marketfeed.ingest.quarantine import Quarantine
@@ -244,6 +245,46 @@ def test_what_is_owed_of_a_symbol_is_said_before_another_process_has_it(line: Li
     line.feed(("B", 1, 5))
     assert {(gap.symbols, gap.reason) for gap in line.said(Gap)[1:]} >= {(("B",), "restart")}
     assert not any("A" in gap.symbols for gap in line.said(Gap)[1:])
+
+
+def test_what_may_be_held_begins_at_the_oldest_that_is_buffered_was_pushed_out_or_may_come(
+    new_broker: Callable[[], Any], tmp_path: Path
+) -> None:
+    """What may come is as late as a bar waits for, below our clock or a delayed feed's watermark."""
+    line = Line(new_broker(), tmp_path)
+    assert 0 <= line.pipeline.held_from_ts() - (time.time_ns() - LATE_NS) + NANOS < 2 * NANOS
+    line.pipeline.on_open()
+    line.cutter.publish(["A"], 3)
+    line.feed(("A", 1, -60_000), ("A", 1, -60_700))
+    assert line.pipeline.held_from_ts() == (line.now_ms - 60_000) * 1_000_000 - LATE_NS
+    line.feed(("B", 1, -2_000_000))
+    assert line.pipeline.held_from_ts() == (line.now_ms - 2_000_000) * 1_000_000
+    line.buffer.take("B")
+    line.buffer.lost = Lost((line.now_ms - 3_000_000) * 1_000_000, 0, 1)
+    assert line.pipeline.held_from_ts() == (line.now_ms - 3_000_000) * 1_000_000
+    line.spool.close()
+
+
+def test_no_sign_of_life_speaks_beyond_a_gap_that_is_not_logged(line: Line) -> None:
+    """Who dies before has a successor that begins its gap there; what was acknowledged meanwhile was sent before it."""
+    line.cutter.publish(SYMBOLS, 3)
+    line.pipeline.acked.speak_for(range(PARTITIONS), 1)
+    line.feed(("A", 1, 0))
+    line.pipeline.send_watermarks()
+    reached = line.pipeline.clock.value
+    line.pipeline.owe_gap(["A"], reached - NANOS, 0, "restart")
+    line.sender.pump()
+    assert line.pipeline.acked.value == 1
+    line.feed(("A", 2, 700))
+    line.pipeline.send_watermarks()
+    assert line.pipeline.acked.value == 1
+    line.sender.pump()
+    assert line.pipeline.acked.value == line.pipeline.clock.value
+    line.pipeline.owe_gap(["A"], reached, 0, "dropped", reached)
+    assert line.pipeline.acked.value == reached
+    line.pipeline.send_watermarks()
+    line.sender.pump()
+    assert line.pipeline.acked.value == line.pipeline.clock.value
 
 
 def test_a_large_flush_does_not_wait_for_its_time(line: Line) -> None:

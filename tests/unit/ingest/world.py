@@ -265,6 +265,7 @@ class Process:
         self.still_until_s = 0.0
         self.away_until_s: float | None = None
         self.subscribed: dict[str, float] = {}  # symbol -> from when on the feed sends it
+        self.received: Counter[Trade] = Counter()
         self.frames: deque[tuple[float, dict[str, float], bytes]] = deque()
         self.inbox: deque[tuple[float, bytes]] = deque()
         self.revision = -1
@@ -313,6 +314,7 @@ class Process:
         if mine:
             data = [{"s": s, "p": p, "t": t, "v": 1, "c": None} for s, t, p in mine]
             self.inbox.append((now_s + self.lag_s, json.dumps({"type": "trade", "data": data}).encode()))
+            self.received.update((s, t * 1_000_000, p) for s, t, p in mine)
         return {symbol for symbol, _, _ in mine}
 
     def turn(self) -> None:

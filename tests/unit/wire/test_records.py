@@ -59,12 +59,18 @@ CONTROLS: st.SearchStrategy[Body] = st.one_of(
     st.builds(Status, SYMBOLS, st.sampled_from(["trading", "halted"]), STAMPS, st.text(max_size=5)),
     st.builds(Correction, SEQS, SEQS, st.text(max_size=5), STAMPS, st.floats(-10, 10), st.floats(0, 10)),
     st.builds(Cancel, SEQS, SEQS, st.text(max_size=5)),
-    st.builds(Claim, st.text(max_size=5), st.text(max_size=5), SYMBOLS),
+    st.builds(Claim, st.text(max_size=5), st.text(max_size=5), SYMBOLS, STAMPS),
     st.builds(Preparing, SEQS, st.text(max_size=5), st.text(max_size=5)),
     st.builds(
         Alive, st.lists(SEQS, max_size=5).map(tuple), st.text(max_size=5), st.text(max_size=5), STAMPS, st.integers(0)
     ).filter(lambda alive: alive.lateness_ns < 2**63),
 )
+
+
+def test_a_claim_of_an_older_version_names_no_stamp() -> None:
+    """A field that is absent reads as 0: not known."""
+    older = pb.Claim(shard="0", instance="a", symbols=["X"]).SerializeToString()
+    assert decode_body("claim", older) == Claim("0", "a", ("X",), 0)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -131,14 +131,16 @@ class Cancel(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., seq: _Optional[int] = ..., symbol: _Optional[str] = ...) -> None: ...
 
 class Claim(_message.Message):
-    __slots__ = ("shard", "instance", "symbols")
+    __slots__ = ("shard", "instance", "symbols", "held_from_ts")
     SHARD_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     SYMBOLS_FIELD_NUMBER: _ClassVar[int]
+    HELD_FROM_TS_FIELD_NUMBER: _ClassVar[int]
     shard: str
     instance: str
     symbols: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, shard: _Optional[str] = ..., instance: _Optional[str] = ..., symbols: _Optional[_Iterable[str]] = ...) -> None: ...
+    held_from_ts: int
+    def __init__(self, shard: _Optional[str] = ..., instance: _Optional[str] = ..., symbols: _Optional[_Iterable[str]] = ..., held_from_ts: _Optional[int] = ...) -> None: ...
 
 class Preparing(_message.Message):
     __slots__ = ("epoch", "shard", "instance")
