@@ -37,7 +37,7 @@ class Leadership:
         self.settings = settings
         self.children = ChildWriter(cluster)
         self.status = StatusWriter(cluster, settings.status_interval_s)
-        self.watching = Watching(cluster, settings, self.changed)
+        self.watching = Watching(cluster, settings, self.changed, self.anew)
         limits = PollLimits(
             settings.poll_interval_s, settings.poll_timeout_s, settings.poll_feed_concurrency, settings.poll_concurrency
         )
@@ -62,6 +62,12 @@ class Leadership:
         else:
             self.known.add(change.key)
             self.queue.add(change.key, urgent=change.urgent)
+
+    def anew(self) -> None:
+        """The watches begin again and tell of every feed that exists; those that are gone are seen to be."""
+        for key in self.known:
+            self.queue.add(key)
+        self.known.clear()
 
     def _ask(self, key: Key, after_s: float) -> None:
         metrics.TRIGGERS.labels("resync").inc()

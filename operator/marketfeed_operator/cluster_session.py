@@ -1,7 +1,8 @@
-"""How requests to the API server are signed and how silent watches are noticed, for our client and for kopf's.
+"""How requests to the API server are signed and how kopf's watches are observed, for our client and for kopf's.
 
 Both libraries use aiohttp sessions, and a session takes a middleware: it puts the token on each request, reads the
-token file again after a 401, and notes when each watch last said anything, bookmarks included (kopf tells nobody).
+token file again after a 401, and notes what kopf tells nobody: when each watch last said anything, bookmarks included,
+and that a collection was listed.
 """
 
 from __future__ import annotations
@@ -11,14 +12,22 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse, hdrs
 
 _RECHECK_S = 5.0
 
-Note = Callable[[str], None]
+
+class Observer(Protocol):
+    """Who wants to know what kopf's requests show."""
+
+    def heard(self, plural: str) -> None:
+        """A watch of this kind gave a sign of life."""
+
+    def listed(self, path: str) -> None:
+        """The API server has begun to answer a list of this collection, from its beginning."""
 
 
 class MountedToken:
@@ -70,21 +79,28 @@ def authorize(token: MountedToken | None) -> ClientMiddlewareType:
 
 
 def watch_session(
-    context: ssl.SSLContext | None, headers: dict[str, str], token: MountedToken | None, note: Note
+    context: ssl.SSLContext | None, headers: dict[str, str], token: MountedToken | None, observer: Observer
 ) -> aiohttp.ClientSession:
-    """The session for kopf: signed, checked with `context`; each sign of life of a watch is told to `note`."""
+    """The session for kopf: signed, checked with `context`; what they show is told to `observer`."""
     connector = aiohttp.TCPConnector(limit=0, ssl=context if context is not None else True)
-    return aiohttp.ClientSession(connector=connector, headers=headers, middlewares=[authorize(token), _listen(note)])
+    return aiohttp.ClientSession(
+        connector=connector, headers=headers, middlewares=[authorize(token), _observe(observer)]
+    )
 
 
-def _listen(note: Note) -> ClientMiddlewareType:
+def _observe(observer: Observer) -> ClientMiddlewareType:
     async def middleware(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         response = await handler(request)
-        if request.url.query.get("watch") == "true" and response.status == 200:
-            plural = request.url.path.rpartition("/")[2]
-            note(plural)
-            listened: Any = _Listened(response.content, lambda: note(plural))
+        if response.status != 200:
+            return response
+        path, query = request.url.path, request.url.query
+        plural = path.rpartition("/")[2]
+        if query.get("watch") == "true":
+            observer.heard(plural)
+            listened: Any = _Listened(response.content, lambda: observer.heard(plural))
             response.content = listened
+        elif request.method == hdrs.METH_GET and "continue" not in query:
+            observer.listed(path)
         return response
 
     return middleware

@@ -23,7 +23,7 @@ LEADER = Gauge(_PREFIX + "leader", "1 while this replica holds the Lease and wor
 LEASE_TRANSITIONS = Counter(_PREFIX + "lease_transitions_total", "Times this replica became or ceased to be the leader")
 WATCH_AGE_S = Gauge(_PREFIX + "watch_age_seconds", "Time since a watch said anything, bookmarks included", ["kind"])
 WATCH_RESTARTS = Counter(
-    _PREFIX + "watch_restarts_total", "Times the watching part ended by an error and was restarted"
+    _PREFIX + "watch_restarts_total", "Times all watches were started anew: after an error, or as one had to list again"
 )
 POLLS = Counter(_PREFIX + "polls_total", "Questions to pods' /status, by result", ["result"])
 EVENTS = Counter(_PREFIX + "events_total", "Kubernetes Events, by what became of them", ["result"])

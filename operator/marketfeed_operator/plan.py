@@ -56,6 +56,9 @@ class _PlanFile(msgspec.Struct):
     weights: list[float] = []
 
 
+_decoder = msgspec.json.Decoder(_PlanFile)  # made before there are threads: see `spec.SPEC_DECODER`
+
+
 def plan_name(feed: MarketFeed) -> str:
     """Name of the plan's ConfigMap."""
     return f"{feed.name}-plan"
@@ -70,7 +73,7 @@ def encode(plan: Plan) -> str:
 def decode(text: str) -> Plan | None:
     """The plan of such JSON; None for anything else, which is then planned anew."""
     try:
-        body = msgspec.json.decode(text, type=_PlanFile)
+        body = _decoder.decode(text)
     except (msgspec.DecodeError, UnicodeError):
         return None
     if body.revision < 0 or any(shard < 0 for shard in body.assigned.values()):

@@ -16,7 +16,7 @@ import msgspec
 from marketfeed_operator.children_parts import PodDefaults
 from marketfeed_operator.observed import FeedState, annotations_on
 from marketfeed_operator.plan import plan_name
-from marketfeed_operator.spec import MarketFeed, Spec
+from marketfeed_operator.spec import SPEC_DECODER, MarketFeed
 
 PREPARED = "marketfeed.dev/prepared"
 
@@ -38,7 +38,7 @@ def prepared_before(feed: MarketFeed, state: FeedState) -> MarketFeed | None:
     """The feed as it was prepared last, with no shard or member that is wanted no more; None if nobody can tell."""
     text = remembered(feed, state)
     try:
-        spec = msgspec.json.decode(text or "", type=Spec)
+        spec = SPEC_DECODER.decode(text or "")
     except (msgspec.DecodeError, UnicodeError):
         return None
     shards, redundancy = min(spec.shards, feed.spec.shards), min(spec.redundancy, feed.spec.redundancy)

@@ -1,7 +1,6 @@
 """A look at everything every two minutes, whatever events said: what a lost event hid comes to light here.
 
-Compares fresh lists of the children with what was applied. kopf's indices cannot tell this: after a watch that had to
-start anew they still hold objects that were deleted meanwhile.
+Compares fresh lists of the children with what was applied. kopf's indices cannot tell this, if it missed an event.
 """
 
 from __future__ import annotations

@@ -169,6 +169,11 @@ class MarketFeed:
         return self.spec.kafka.topic_prefix or f"{self.namespace}.{self.name}"
 
 
+# Feeds are parsed in threads, and msgspec 0.22 crashes the process when two of them are the first to use a type at
+# once: one looks into what the other is putting together. A decoder puts it together here, before there is a thread.
+SPEC_DECODER = msgspec.json.Decoder(Spec)
+
+
 def parse(obj: Mapping[str, Any]) -> MarketFeed:
     """The typed MarketFeed of an API object. Raises InvalidSpec for what the schema does not allow.
 

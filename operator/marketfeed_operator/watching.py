@@ -1,7 +1,9 @@
 """kopf in a thread of its own, for one leadership at a time.
 
-A thread, because kopf takes a loop for its own: when it ends it cancels every task that began after it, and in the main
-thread it takes the signal handlers. What it sees comes over as `Change`s; its indices are read in its loop.
+- A thread, because kopf takes a loop for its own: when it ends it cancels every task that began after it, and in the
+  main thread it takes the signal handlers. What it sees comes over as `Change`s; its indices are read in its loop.
+- A watch that cannot go on where it was (410, an API server that starts) lists anew, and kopf then keeps in its indices
+  what was deleted meanwhile, and tells nobody. So kopf is started anew, with empty indices, when it lists again.
 """
 
 from __future__ import annotations
@@ -35,18 +37,31 @@ _LOOK_S = 0.5
 _EMPTY_CHECK_S = 5.0
 
 
-class Watching:
-    """The watches of one leadership."""
+class ListedAnew(Exception):
+    """A collection was listed again: the indices may hold what is gone."""
 
-    def __init__(self, cluster: Cluster, settings: OperatorSettings, on_change: Callable[[Change], None]) -> None:
+
+class Watching:
+    """The watches of one leadership. `on_begin`: from now on everything that exists is told as if it were new."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        settings: OperatorSettings,
+        on_change: Callable[[Change], None],
+        on_begin: Callable[[], None],
+    ) -> None:
         self._cluster = cluster
         self._settings = settings
         self._on_change = on_change
+        self._on_begin = on_begin
         self._home = asyncio.get_running_loop()
         self._headers: dict[str, str] = {}
         self._bridge: Bridge | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._heard: dict[str, float] = {}
+        self._listed: set[str] = set()
+        self._listed_anew = ""
         self._jitter = random.Random()
         self._logged_in_at = 0.0
         self._checked_empty_at = 0.0
@@ -59,11 +74,15 @@ class Watching:
             began = time.monotonic()
             try:
                 await self._run_once(over)
+            except ListedAnew as anew:
+                metrics.WATCH_RESTARTS.inc()
+                log.info("watching anew, as deletions may have been missed", extra=facts(listed=str(anew)))
+                failures = 0
             except Exception as error:
                 metrics.WATCH_RESTARTS.inc()
                 log.exception("watching failed, starting it again", extra=facts(error=str(error)))
-            failures = 0 if time.monotonic() - began > 60.0 else failures + 1
-            await _within(over, min(30.0, 0.5 * 2.0 ** min(failures, 6)) * (0.5 + 0.5 * self._jitter.random()))
+                failures = 0 if time.monotonic() - began > 60.0 else failures + 1
+            await _within(over, min(30.0, 0.5 * 2.0**failures) * (0.5 + 0.5 * self._jitter.random()))
 
     async def _await_kind(self, over: asyncio.Event) -> None:
         """Wait until the API server knows MarketFeed: kopf would ignore it for ever otherwise."""
@@ -83,6 +102,8 @@ class Watching:
     async def _run_once(self, over: asyncio.Event) -> None:
         self._headers = await self._cluster.static_headers()
         self._heard = {kind.plural: time.monotonic() for kind in (MARKETFEED, *WATCHED_KINDS)}
+        self._listed, self._listed_anew = set(), ""
+        self._on_begin()
         ended: asyncio.Future[None] = self._home.create_future()
         stop = asyncio.Event()
         thread = threading.Thread(target=self._thread_main, args=(stop, ended), name="kopf", daemon=True)
@@ -93,7 +114,7 @@ class Watching:
         try:
             while not over.is_set() and not ended.done():
                 await _within(over, _LOOK_S)
-                self._restart_if_silent(dead)
+                self._restart_if_blind(dead)
                 await self._note_if_empty()
         finally:
             dead.detach()
@@ -105,8 +126,10 @@ class Watching:
         if ended.done():
             ended.result()
 
-    def _restart_if_silent(self, dead: _DeadWatcher) -> None:
+    def _restart_if_blind(self, dead: _DeadWatcher) -> None:
         """Raise what makes `run` start kopf anew: kopf lives on without a watch that an unexpected answer ended."""
+        if self._listed_anew:
+            raise ListedAnew(self._listed_anew)
         if dead.said:
             raise Unavailable("watch", 0, dead.said)
         silent = {kind: age for kind, age in self.ages_s().items() if age > self._settings.watch_restart_s}
@@ -154,11 +177,18 @@ class Watching:
         since_s = time.monotonic() - self._logged_in_at
         await asyncio.sleep(max(0.0, _RELOGIN_PAUSE_S - since_s))
         self._logged_in_at = time.monotonic()
-        session = watch_session(self._cluster.ssl_context, self._headers, self._cluster.token, self._note)
+        session = watch_session(self._cluster.ssl_context, self._headers, self._cluster.token, self)
         return kopf.AiohttpSession(server=self._cluster.server, aiohttp_session=session)
 
-    def _note(self, plural: str) -> None:
+    def heard(self, plural: str) -> None:
+        """A watch gave a sign of life; called in kopf's thread."""
         self._heard[plural] = time.monotonic()
+
+    def listed(self, path: str) -> None:
+        """A collection is listed; called in kopf's thread. The first time is kopf's beginning."""
+        if path in self._listed and path.rpartition("/")[2] in self._heard:
+            self._listed_anew = path
+        self._listed.add(path)
 
     def ages_s(self) -> dict[str, float]:
         """For each watched kind the time since its watch last said anything, bookmarks included."""

@@ -24,7 +24,7 @@ from tests.integration.operator.plane import (
 from tests.integration.operator.rights import mounted_account, token_bound_to
 from tests.integration.operator.tcp_proxy import TcpProxy
 
-from marketfeed_operator.kinds import BY_NAME, LEASE, MARKETFEED
+from marketfeed_operator.kinds import BY_NAME, LEASE, MARKETFEED, WATCHED_KINDS
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 SERVICE = BY_NAME["Service"]
@@ -158,6 +158,39 @@ async def test_refusals_of_the_api_server_are_waited_out(
             took_s = await repaired_in_s(admin, 10.0)
             print(f"after 429, 500 and 410: repaired after {took_s:.1f} s")
             assert await operator.metric("marketfeed_operator_api_requests_total", status="429") >= 3
+
+
+async def test_what_is_deleted_while_a_watch_is_away_is_missed_by_nobody(
+    plane: ControlPlane, admin: Admin, kubelet: FakeKubelet, settings: dict[str, object], tmp_path: Path
+) -> None:
+    """No watch can go on, a Service and a feed are deleted, and the watches list anew: the Service comes back and the
+    feed does not, long before the next look at everything."""
+    async with ApiFaults(plane.server, str(plane.ca), plane.token) as faults:
+        kubeconfig = write_kubeconfig(tmp_path / "faults", faults.url, None, None)
+        async with replica(tmp_path, kubeconfig, **settings, watch_timeout_s=5) as operator:
+            for name in "xy":
+                await admin.apply(feed(name, admin.namespace))
+            await ready(admin, "x")
+            await eventually(lambda: _feeds_shown(operator, 2))
+            # kopf tries each watch six times, within 12 s, before it lists.
+            away = Fault(lambda r: r.query.get("watch") == "true", 429, 1_000_000)
+            faults.faults.append(away)
+            watched = len((MARKETFEED, *WATCHED_KINDS))
+            await eventually(lambda: _is_at_least(len(away.hits), watched), 30.0)
+            await admin.delete(MARKETFEED, "y")
+            took_s = await repaired_in_s(admin, 40.0)
+            print(f"watches refused: repaired after {took_s:.1f} s")
+            away.times = 0
+            await eventually(lambda: _feeds_shown(operator, 1))
+            assert "watching anew, as deletions may have been missed" in operator.log.read_text()
+
+
+async def _is_at_least(number: int, wanted: int) -> bool:
+    return number >= wanted
+
+
+async def _feeds_shown(operator: Replica, number: int) -> bool:
+    return await operator.metric("marketfeed_operator_feed_info") == number
 
 
 async def test_a_restart_of_the_api_server_is_survived(

@@ -40,7 +40,7 @@ class Server:
 async def server() -> AsyncIterator[Server]:
     made = Server()
     app = web.Application()
-    app.router.add_get("/{path:.*}", made.answer)
+    app.router.add_route("*", "/{path:.*}", made.answer)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -77,19 +77,37 @@ def test_the_last_token_is_kept_while_the_file_is_being_swapped(tmp_path: Path) 
     assert token.reread() == "first"
 
 
-async def test_each_sign_of_life_of_a_watch_is_noted_under_its_kind(server: Server, tmp_path: Path) -> None:
-    """Headers and each line of a watch are noted, bookmarks too; other requests are not."""
+class Seen:
+    """What an observer was told."""
+
+    def __init__(self) -> None:
+        self.alive: list[str] = []
+        self.lists: list[str] = []
+
+    def heard(self, plural: str) -> None:
+        self.alive.append(plural)
+
+    def listed(self, path: str) -> None:
+        self.lists.append(path)
+
+
+async def test_each_sign_of_life_of_a_watch_and_each_list_is_told(server: Server, tmp_path: Path) -> None:
+    """Headers and each line of a watch are signs of life, bookmarks too; further pages of a list are no list."""
     mounted = tmp_path / "token"
     mounted.write_text("first")
-    noted: list[str] = []
-    async with watch_session(None, {}, MountedToken(mounted), noted.append) as session:
-        async with session.get(f"{server.url}/api/v1/pods") as response:
+    told = Seen()
+    async with watch_session(None, {}, MountedToken(mounted), told) as session:
+        for query in ({"limit": "500"}, {"limit": "500", "continue": "more"}):
+            async with session.get(f"{server.url}/api/v1/pods", params=query) as response:
+                await response.read()
+        async with session.post(f"{server.url}/api/v1/pods") as response:
             await response.read()
-        assert noted == []
+        assert (told.alive, told.lists) == ([], ["/api/v1/pods"])
         async with session.get(f"{server.url}/apis/apps/v1/deployments", params={"watch": "true"}) as response:
             chunks = aiter(response.content.iter_chunked(1024))
             await anext(chunks)
-            assert noted == ["deployments", "deployments"]
+            assert told.alive == ["deployments", "deployments"]
             server.more.set()
             await anext(chunks)
-    assert noted == ["deployments"] * 3
+    assert told.alive == ["deployments"] * 3
+    assert told.lists == ["/api/v1/pods"]

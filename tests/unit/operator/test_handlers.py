@@ -95,7 +95,7 @@ async def test_a_feed_is_told_on_by_the_first_listing_and_when_its_user_changes_
 async def test_nothing_can_be_read_while_nothing_is_watched() -> None:
     """Between two leaderships a read says so in place of showing an empty cluster."""
     cluster: Any = None
-    watching = Watching(cluster, OperatorSettings(), lambda change: None)
+    watching = Watching(cluster, OperatorSettings(), lambda change: None, lambda: None)
     with pytest.raises(Unavailable):
         await watching.snapshot(("n", "x"))
     assert watching.ages_s() == {}
@@ -127,7 +127,10 @@ class Feeds:
 
 def begun(cluster: Any) -> tuple[Watching, Bridge]:
     """A Watching whose kopf has begun and shown nothing yet."""
-    watching, between = Watching(cluster, OperatorSettings(namespaces=("a", "b")), lambda change: None), bridge([])
+    watching, between = (
+        Watching(cluster, OperatorSettings(namespaces=("a", "b")), lambda change: None, lambda: None),
+        bridge([]),
+    )
     watching._bridge, watching._loop = between, asyncio.get_running_loop()
     watching._checked_empty_at = float("-inf")
     return watching, between

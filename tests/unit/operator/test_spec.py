@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -92,3 +95,26 @@ def test_any_text_gives_symbols_or_a_sentence(text: str) -> None:
         symbols = symbols_of(listed, text)
     assert symbols == tuple(sorted(set(symbols)))
     assert all(symbols)
+
+
+PARSE_AT_ONCE = """
+import json, sys, threading
+from marketfeed_operator import plan, spec
+sys.setswitchinterval(1e-6)
+together, found = threading.Barrier(16), []
+def parse(body=json.loads(sys.argv[1])):
+    together.wait()
+    found.append((spec.parse(body), plan.decode('{"revision": 1, "assigned": {"A": 0}}')))
+threads = [threading.Thread(target=parse) for _ in range(16)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(found))
+"""
+
+
+def test_many_feeds_may_be_the_first_to_be_parsed() -> None:
+    """Sixteen threads at once in each of ten fresh processes: without the types made ready, one in four crashed."""
+    command = [sys.executable, "-c", PARSE_AT_ONCE, json.dumps(feed_object())]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(10)]
+    ended = [(process.communicate(timeout=60)[0].strip(), process.returncode) for process in processes]
+    assert ended == [("16", 0)] * 10
