@@ -25,8 +25,9 @@ from marketfeed.domain.client_session import Limits
 from marketfeed.domain.log import Logged, Takeover, TradesRecord
 from marketfeed.domain.sessions import calendar
 from marketfeed.domain.trades import TradeColumns
-from marketfeed.mds.fanout import Client
+from marketfeed.mds.clients import Client
 from marketfeed.mds.hub import Hub
+from marketfeed.mds.joins import Joins
 from marketfeed.mds.live import LiveState, nothing_known
 from marketfeed.mds.pipeline import fan_out
 from marketfeed.mds.snapshot import Snapshots
@@ -73,16 +74,9 @@ def serve(results: Any, go: Any) -> None:
         nothing: Any = None
         greeting = Greeting(version="bench", feed="bench", instance="bench", calendar="24x7", heartbeat_ms=1000)
         limits = Limits(interval_ms_default=TICK_MS, interval_ms_min=TICK_MS)
-        stream = StreamServer(
-            hub,
-            Snapshots(hub, nothing, nothing, "bench", 4),
-            limits,
-            greeting,
-            3600,
-            3600,
-            TokenGate(open=True),
-            Seats(0),
-        )
+        snapshots = Snapshots(hub, nothing, nothing, "bench", 4)
+        joins = Joins(hub, snapshots, nothing, 3600, 3600, limits.buffer_bytes_max)
+        stream = StreamServer(hub, joins, nothing, limits, greeting, TokenGate(open=True), Seats(0))
         server = HttpServer("127.0.0.1", 0)
         server.websocket("/v1/stream", lambda connection, _: stream.serve(connection))
         await server.start()

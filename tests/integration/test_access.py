@@ -30,7 +30,7 @@ from marketfeed.adapters.tokens import new_secret, sign
 from marketfeed.client.market_data import MarketDataClient
 from marketfeed.client.stream import Reconnected, Stream
 from marketfeed.domain.errors import CallRefused, ClientError, Unavailable
-from marketfeed.wire.websocket import Snapshot
+from marketfeed.wire.websocket import ResumedOut, Snapshot
 
 __all__ = ["common", "tape"]
 
@@ -208,13 +208,16 @@ async def test_a_client_that_can_get_tokens_survives_the_end_of_one(
             made += 1
             return site.token(valid_s=1.0 - LEEWAY_S if made == 1 else 60.0)
 
-        snapshots, reconnected = 0, False
+        heard: list[object] = []
         async with asyncio.timeout(20):
             async for message in Stream(site.stream, NAMES[:1], token=fresh).messages():
-                reconnected = reconnected or isinstance(message, Reconnected)
-                snapshots += isinstance(message, Snapshot)
-                if reconnected and snapshots == 2:
+                if isinstance(message, Reconnected | Snapshot | ResumedOut):
+                    heard.append(message)
+                if isinstance(message, ResumedOut):
                     break
+        assert [type(message) for message in heard] == [Snapshot, Reconnected, ResumedOut]
+        assert isinstance(heard[2], ResumedOut)
+        assert heard[2].recovered
         one = site.token(valid_s=1.0 - LEEWAY_S)
         with pytest.raises(ClientError, match="token expired"):
             await asyncio.wait_for(_listen(Stream(site.stream, NAMES[:1], token=one)), 20)

@@ -8,9 +8,10 @@ import pytest
 from marketfeed.adapters.websocket_server import Connection, HttpServer, Refuse, Request, Response
 from marketfeed.client.http import HttpClient
 from marketfeed.client.stream import Reconnected, Stream, decode
-from marketfeed.domain.client_session import CHANNELS, Auth, Subscribe
+from marketfeed.domain.client_messages import DEFAULT_CHANNELS, Auth, Subscribe
 from marketfeed.domain.errors import ClientError, Unavailable
-from marketfeed.wire.websocket import Conflated, decode_command
+from marketfeed.wire.websocket import Conflated
+from marketfeed.wire.websocket_commands import decode_command
 
 CONFLATED = '{"type":"conflated","count":1,"max_age_ms":2}'
 
@@ -70,7 +71,7 @@ async def test_the_token_is_a_message_that_the_server_understands() -> None:
         await take(Stream(f"ws://127.0.0.1:{server.port}/v1/stream", ["A"], token="x"), 1)
     finally:
         await server.close()
-    assert commands == [Auth(0, "x"), Subscribe(1, ("A",), CHANNELS, None, None, True)]
+    assert commands == [Auth(0, "x"), Subscribe(1, ("A",), DEFAULT_CHANNELS, None, None, True)]
 
 
 async def test_a_goodbye_for_good_is_an_error() -> None:

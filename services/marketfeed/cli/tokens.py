@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--subject", default="", metavar="TEXT", help="who the token is for")
     parser.add_argument("--for", dest="duration", default="1h", metavar="TIME", help="how long it holds (1h)")
     parser.add_argument("--symbols", metavar="A,B,…", help="what may be seen: names, or beginnings such as 'BINANCE:*'")
-    parser.add_argument("--channels", metavar="A,B,…", help="quotes, bars_1s, trades (all)")
+    parser.add_argument("--channels", metavar="A,B,…", help="quotes, bars_1s, bars_1m, trades (all)")
     parser.add_argument("--methods", metavar="A,B,…", help="gRPC, such as MarketData/GetQuote (all of MarketData)")
     parser.add_argument("--orders", action="store_true", help="orders may be sent, too")
     parser.add_argument("--connections", type=int, metavar="N", help="connections at a time (mds' own bound)")

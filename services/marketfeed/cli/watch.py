@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from marketfeed.client.stream import Reconnected, Stream
-from marketfeed.domain.client_session import CHANNELS
+from marketfeed.domain.client_messages import CHANNELS
 from marketfeed.domain.errors import ClientError, MarketfeedError, SettingError
 from marketfeed.domain.trades import NANOS
 from marketfeed.runtime.settings import parse_duration

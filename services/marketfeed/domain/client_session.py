@@ -7,6 +7,10 @@ Rules
 - A bad message is answered and the connection goes on; only abuse ends it: `BAD_MESSAGES_MAX` bad messages, or
   `RATE_STRIKES_MAX` messages beyond the rate.
 - Subscribing never fails as a whole: every symbol has its own status in the answer.
+- A pattern (`*`, `BINANCE:*`) stands for all symbols that begin so, those to come included, and only for whoever may
+  have all of them. What was said of a symbol itself goes before what was said of a pattern, an older pattern before a
+  newer one.
+- A connection has one place in the tape: a resume that asks for trades comes before anything else that does.
 - A token is the first message where one is asked for. Another one of the same subject may follow at any time and counts
   from then on; a client that shows none before the old one ends has to go.
 - A client is slow when its socket holds more than the bound and takes nothing for `stall_s`, or not enough to get
@@ -16,17 +20,39 @@ Rules
 
 from __future__ import annotations
 
-import enum
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from marketfeed.domain.access import AccessDenied, Denial, Principal
+from marketfeed.domain.client_messages import (
+    CHANNELS,
+    DEFAULT_CHANNELS,
+    TRADES,
+    Auth,
+    Authenticated,
+    CloseCode,
+    Command,
+    Goodbye,
+    InForce,
+    MessageId,
+    Outcome,
+    Ping,
+    Pong,
+    Problem,
+    Resume,
+    Resumed,
+    Set,
+    Subscribe,
+    Subscribed,
+    SymbolStatus,
+    Unsubscribe,
+    Unsubscribed,
+    Wish,
+    is_pattern,
+)
 from marketfeed.domain.errors import ClientError
-
-QUOTES = "quotes"
-BARS = "bars_1s"
-CHANNELS = (QUOTES, BARS)
+from marketfeed.domain.position import Position
 
 # The reason of a close with NOT_AUTHENTICATED by which a client knows that a fresh token is all that it takes.
 EXPIRED = "token expired"
@@ -36,148 +62,6 @@ RATE_STRIKES_MAX = 100
 BEHIND_S_MAX = 60.0
 
 _SYMBOL = re.compile(r"[\x21-\x7e]{1,64}")
-
-MessageId = int | str | None
-
-
-class CloseCode(enum.IntEnum):
-    """Why the server ends a connection; the table in docs/websocket.md says who should come back."""
-
-    NORMAL = 1000
-    TOO_BIG = 1009
-    INTERNAL = 1011
-    RESTART = 1012
-    BAD_CLIENT = 4000
-    NOT_AUTHENTICATED = 4001
-    SLOW_CLIENT = 4003
-    RATE_LIMITED = 4004
-    TOO_MANY_CONNECTIONS = 4005
-
-    @property
-    def may_reconnect(self) -> bool:
-        """Whether the same client, unchanged, may succeed later."""
-        return self not in (CloseCode.TOO_BIG, CloseCode.BAD_CLIENT, CloseCode.NOT_AUTHENTICATED)
-
-
-class SymbolStatus(enum.StrEnum):
-    """The fate of one symbol in a request."""
-
-    OK = "ok"
-    PENDING = "pending"
-    UNKNOWN = "unknown_symbol"
-    LIMIT = "limit"
-    NOT_SUBSCRIBED = "not_subscribed"
-    FORBIDDEN = "forbidden"
-
-
-@dataclass(frozen=True, slots=True)
-class Auth:
-    """The client shows its token."""
-
-    id: MessageId
-    token: str
-
-
-@dataclass(frozen=True, slots=True)
-class Subscribe:
-    """The client wants symbols. None means the server's default; `wait` accepts symbols that are not known yet."""
-
-    id: MessageId
-    symbols: tuple[str, ...]
-    channels: tuple[str, ...] | None = None
-    interval_ms: int | None = None
-    from_s: int | None = None
-    wait: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Unsubscribe:
-    """The client wants no more of these symbols."""
-
-    id: MessageId
-    symbols: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Ping:
-    """The client measures the way there and back."""
-
-    id: MessageId
-
-
-Command = Auth | Subscribe | Unsubscribe | Ping
-
-
-@dataclass(frozen=True, slots=True)
-class Authenticated:
-    """Answer to `Auth`: who it is, and the Unix second at which it has to leave (None: never)."""
-
-    id: MessageId
-    subject: str
-    expires_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Subscribed:
-    """Answer to `Subscribe`: each symbol's fate and what is in force."""
-
-    id: MessageId
-    symbols: dict[str, SymbolStatus]
-    channels: tuple[str, ...]
-    interval_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Unsubscribed:
-    """Answer to `Unsubscribe`."""
-
-    id: MessageId
-    symbols: dict[str, SymbolStatus]
-
-
-@dataclass(frozen=True, slots=True)
-class Pong:
-    """Answer to `Ping`."""
-
-    id: MessageId
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """What was wrong with a message."""
-
-    id: MessageId
-    code: str
-    message: str
-
-
-Reply = Authenticated | Subscribed | Unsubscribed | Pong | Problem
-
-
-@dataclass(frozen=True, slots=True)
-class Goodbye:
-    """End the connection with this code."""
-
-    code: CloseCode
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a client wants of one symbol: channels, and bars from this second on (None: the trade date's start)."""
-
-    channels: tuple[str, ...]
-    from_s: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What follows from a message: answer first, then start the joins and stop what was left, then say goodbye."""
-
-    replies: tuple[Reply, ...] = ()
-    join: tuple[str, ...] = ()
-    leave: tuple[str, ...] = ()
-    goodbye: Goodbye | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +108,7 @@ class ClientSession:
     admit_by: Callable[[str], Admission] = nobody
     wishes: dict[str, Wish] = field(default_factory=dict)
     interval_ms: int = 0
+    _patterns: tuple[str, ...] = ()
     _leaves_s: float | None = None
     _allowance: float = 0.0
     _allowance_at_s: float = 0.0
@@ -274,14 +159,32 @@ class ClientSession:
                 return self.reject(AccessDenied(Denial.REQUIRED, "send auth first"), command.id)
             case Subscribe():
                 return self._subscribe(command, self.principal)
+            case Resume():
+                return self._resume(command, self.principal)
             case Unsubscribe():
                 return self._unsubscribe(command)
+            case Set():
+                self.interval_ms = self._effective_interval(command.interval_ms)
+                return Outcome((InForce(command.id, self.interval_ms),))
             case Ping():
                 return Outcome((Pong(command.id),))
 
     def appeared(self, symbol: str) -> bool:
         """Whether this client waits for a symbol that is known from now on."""
-        return symbol in self.wishes
+        return self.wish_of(symbol) is not None
+
+    def wish_of(self, symbol: str) -> Wish | None:
+        """What the client wants of a symbol: said of itself, else of a pattern."""
+        found = self.wishes.get(symbol)
+        if found is not None or not self.patterns:
+            return found
+        pattern = next((p for p in self.patterns if symbol.startswith(p[:-1])), None)
+        return None if pattern is None else self.wishes[pattern]
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The patterns among the wishes, in the order in which they came."""
+        return self._patterns
 
     def overdue(self, now_s: float) -> Goodbye | None:
         """A goodbye for whoever does not authenticate in time, or not again before its token ends."""
@@ -322,7 +225,7 @@ class ClientSession:
         self._leaves_s = None if admission.left_s is None else self._allowance_at_s + admission.left_s
         lost = tuple(symbol for symbol, wish in self.wishes.items() if not _permitted(principal, symbol, wish.channels))
         for symbol in lost:
-            del self.wishes[symbol]
+            self._forget(symbol)
         answer = Authenticated(command.id, principal.subject, principal.expires_s)
         told = (Unsubscribed(None, dict.fromkeys(lost, SymbolStatus.FORBIDDEN)),) if lost else ()
         return Outcome((answer, *told), leave=lost)
@@ -332,18 +235,40 @@ class ClientSession:
             channels = _channels(command.channels, principal)
         except ClientError as error:
             return self.reject(error, command.id)
-        if command.interval_ms is not None:
-            self.interval_ms = self._effective_interval(command.interval_ms)
-        wish = Wish(tuple(c for c in CHANNELS if c in channels), command.from_s)
-        statuses = {symbol: self._admit_symbol(symbol, wish, command.wait, principal) for symbol in command.symbols}
-        join = tuple(symbol for symbol, status in statuses.items() if status is SymbolStatus.OK)
-        return Outcome((Subscribed(command.id, statuses, wish.channels, self.interval_ms),), join)
+        wish = Wish(channels, command.from_s, command.emission)
+        statuses = self._admit_symbols(command.symbols, wish, command.wait, principal)
+        self._take_interval(command.interval_ms)
+        answer = Subscribed(command.id, statuses, channels, self.interval_ms, command.emission)
+        return Outcome((answer,), _joining(statuses))
+
+    def _resume(self, command: Resume, principal: Principal) -> Outcome:
+        try:
+            channels = _channels(command.channels, principal)
+            position = _position(command.position)
+            if any(symbol in self.wishes for symbol in command.symbols):
+                raise ClientError("resume_late", "a symbol that is subscribed already cannot be resumed")
+            if TRADES in channels and any(TRADES in wish.channels for wish in self.wishes.values()):
+                raise ClientError("resume_late", "trades are resumed before any others are subscribed")
+        except ClientError as error:
+            return self.reject(error, command.id)
+        wish = Wish(channels, None, command.emission)
+        statuses = self._admit_symbols(command.symbols, wish, wait=True, principal=principal)
+        self._take_interval(command.interval_ms)
+        answer = Resumed(command.id, False, statuses, channels, self.interval_ms, command.emission)
+        return Outcome(join=_joining(statuses), resume=answer, position=position)
+
+    def _admit_symbols(
+        self, symbols: tuple[str, ...], wish: Wish, wait: bool, principal: Principal
+    ) -> dict[str, SymbolStatus]:
+        statuses = {symbol: self._admit_symbol(symbol, wish, wait, principal) for symbol in symbols}
+        self._patterns = tuple(symbol for symbol in self.wishes if is_pattern(symbol))
+        return statuses
 
     def _admit_symbol(self, symbol: str, wish: Wish, wait: bool, principal: Principal) -> SymbolStatus:
-        if not principal.may_see(symbol):
+        if not _may_see(principal, symbol):
             return SymbolStatus.FORBIDDEN
-        known = self.is_known(symbol)
-        if not known and (not _SYMBOL.fullmatch(symbol) or (self.any_known() and not wait)):
+        known = is_pattern(symbol) or self.is_known(symbol)
+        if not _SYMBOL.fullmatch(symbol) or (not known and self.any_known() and not wait):
             return SymbolStatus.UNKNOWN
         symbols_max = self.limits.symbols_max
         if principal.symbols_max is not None:
@@ -354,10 +279,19 @@ class ClientSession:
         return SymbolStatus.OK if known else SymbolStatus.PENDING
 
     def _unsubscribe(self, command: Unsubscribe) -> Outcome:
-        left = tuple(s for s in dict.fromkeys(command.symbols) if self.wishes.pop(s, None) is not None)
+        left = tuple(s for s in dict.fromkeys(command.symbols) if self._forget(s))
         gone = set(left)
         statuses = {s: SymbolStatus.OK if s in gone else SymbolStatus.NOT_SUBSCRIBED for s in command.symbols}
         return Outcome((Unsubscribed(command.id, statuses),), leave=left)
+
+    def _forget(self, symbol: str) -> bool:
+        """Want no more of a symbol or pattern; whether it was wanted."""
+        self._patterns = tuple(pattern for pattern in self._patterns if pattern != symbol)
+        return self.wishes.pop(symbol, None) is not None
+
+    def _take_interval(self, wanted_ms: int | None) -> None:
+        if wanted_ms is not None:
+            self.interval_ms = self._effective_interval(wanted_ms)
 
     def _effective_interval(self, wanted_ms: int) -> int:
         """The next multiple of the tick (the smallest interval), inside the bounds."""
@@ -374,14 +308,21 @@ def _close_code(error: ClientError) -> CloseCode:
     return CloseCode.TOO_MANY_CONNECTIONS if full else CloseCode.NOT_AUTHENTICATED
 
 
+def _may_see(principal: Principal, symbol: str) -> bool:
+    return principal.may_wildcard(symbol) if is_pattern(symbol) else principal.may_see(symbol)
+
+
 def _permitted(principal: Principal, symbol: str, channels: tuple[str, ...]) -> bool:
-    return all(principal.may_subscribe(symbol, channel) for channel in channels)
+    return _may_see(principal, symbol) and all(principal.channels.allow(channel) for channel in channels)
 
 
 def _channels(asked: tuple[str, ...] | None, principal: Principal) -> tuple[str, ...]:
-    """What a request asks for; without a word all that the client may have. Raises ClientError."""
+    """What a request asks for, in the order of CHANNELS; without a word the usual ones that the client may have.
+
+    Raises ClientError.
+    """
     if asked is None:
-        asked = tuple(channel for channel in CHANNELS if principal.channels.allow(channel)) or CHANNELS
+        asked = tuple(channel for channel in DEFAULT_CHANNELS if principal.channels.allow(channel)) or DEFAULT_CHANNELS
     unknown = [channel for channel in asked if channel not in CHANNELS]
     if unknown or not asked:
         what = f"{unknown[0][:32]!r} is no channel" if unknown else "no channel given"
@@ -389,9 +330,16 @@ def _channels(asked: tuple[str, ...] | None, principal: Principal) -> tuple[str,
     forbidden = [channel for channel in asked if not principal.channels.allow(channel)]
     if forbidden:
         raise ClientError("forbidden_channel", f"your token does not grant {forbidden[0]}")
-    return asked
+    return tuple(channel for channel in CHANNELS if channel in asked)
 
 
-def symbols_of(names: Sequence[str]) -> tuple[str, ...]:
-    """Symbols of a request, each once, in their order."""
-    return tuple(dict.fromkeys(names))
+def _position(text: str) -> Position:
+    """Raises ClientError for what is no position."""
+    try:
+        return Position.parse(text)
+    except ValueError as error:
+        raise ClientError("bad_position", "this is no position of ours") from error
+
+
+def _joining(statuses: dict[str, SymbolStatus]) -> tuple[str, ...]:
+    return tuple(symbol for symbol, status in statuses.items() if status is SymbolStatus.OK)

@@ -21,26 +21,33 @@ class Changes:
 
     quotes  symbols with a new quote
     bars    starts (Unix seconds) of the changed bars of each symbol
+    minutes starts of the changed bars of one minute of each symbol
     news    what must not be merged into anything newer (gaps, changes of status), in its order
     """
 
     quotes: set[int] = field(default_factory=set)
     bars: dict[int, set[int]] = field(default_factory=dict)
     news: list[tuple[int, object]] = field(default_factory=list)
+    minutes: dict[int, set[int]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.quotes or self.bars or self.news)
+        return bool(self.quotes or self.bars or self.news or self.minutes)
 
     def add(self, other: Changes) -> None:
         """Take in what changed elsewhere, too."""
         self.quotes |= other.quotes
         self.news += other.news
-        for symbol_id, starts in other.bars.items():
-            known = self.bars.get(symbol_id)
-            if known is None:
-                self.bars[symbol_id] = set(starts)
-            else:
-                known |= starts
+        _add_starts(self.bars, other.bars)
+        _add_starts(self.minutes, other.minutes)
+
+
+def _add_starts(known: dict[int, set[int]], more: dict[int, set[int]]) -> None:
+    for symbol_id, starts in more.items():
+        held = known.get(symbol_id)
+        if held is None:
+            known[symbol_id] = set(starts)
+        else:
+            held |= starts
 
 
 class ChangeLog:

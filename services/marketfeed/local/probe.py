@@ -22,7 +22,7 @@ import numpy as np
 import uvloop
 
 from marketfeed.client.stream import Reconnected, Stream
-from marketfeed.domain.client_session import QUOTES
+from marketfeed.domain.client_messages import QUOTES
 from marketfeed.runtime.tasks import TaskKit
 from marketfeed.wire.websocket import QuoteOut
 

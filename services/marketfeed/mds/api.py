@@ -15,7 +15,7 @@ import msgspec
 
 from marketfeed.domain.access import Denial, Principal
 from marketfeed.domain.bars import BarColumns
-from marketfeed.domain.client_session import BARS, QUOTES
+from marketfeed.domain.client_messages import BARS, QUOTES
 from marketfeed.domain.errors import ClientError, Unavailable
 from marketfeed.domain.rollup import INTERVALS
 from marketfeed.domain.sessions import Calendar

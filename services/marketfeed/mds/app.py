@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -22,16 +21,20 @@ from marketfeed.adapters.redis import RedisCache
 from marketfeed.adapters.tokens import gate_of
 from marketfeed.adapters.websocket_server import Connection, HttpServer, Refuse, Request, Response
 from marketfeed.domain.access import Seats
-from marketfeed.domain.client_session import CloseCode, Goodbye, Limits
+from marketfeed.domain.client_messages import CloseCode, Goodbye
+from marketfeed.domain.client_session import Limits
 from marketfeed.domain.sessions import calendar
 from marketfeed.mds import metrics
 from marketfeed.mds.api import Api
+from marketfeed.mds.clients import Client
 from marketfeed.mds.door import Door
-from marketfeed.mds.fanout import Client
+from marketfeed.mds.finnhub import FinnhubServer
 from marketfeed.mds.history import Archive
 from marketfeed.mds.hub import Hub
+from marketfeed.mds.joins import Joins
 from marketfeed.mds.market_data import MarketData
 from marketfeed.mds.market_streams import Streams
+from marketfeed.mds.minutes import Minutes
 from marketfeed.mds.openapi import openapi
 from marketfeed.mds.pipeline import Follower, House, Yesterday, fan_out
 from marketfeed.mds.recovery import Recovery
@@ -44,11 +47,7 @@ from marketfeed.runtime.service import ServiceContext, default_instance
 from marketfeed.runtime.service import main as service_main
 from marketfeed.runtime.tasks import TaskKit
 from marketfeed.runtime.tls_files import tls_of
-from marketfeed.wire.websocket import Drain, encode
-from marketfeed.wire.websocket_frames import encode_text_frame
 
-# Clients told to come back do so spread over this time.
-RECONNECT_SPREAD_MS = 2000
 # Calls that run when gRPC's server ends have this long.
 GRPC_GRACE_S = 2.0
 # Between the drain message and the close frame: time for a client to read it.
@@ -96,23 +95,11 @@ class MdsApp:
         self._consumer = LogConsumer(settings.kafka, trades_topic(settings.feed))
         self.hub = Hub(settings.tick_ms, settings.heartbeat_ms, self._on_goodbye)
         self._snapshots = Snapshots(self.hub, self._store, self._cache, settings.feed, settings.snapshots_at_once)
-        self._stream = StreamServer(
-            self.hub,
-            self._snapshots,
-            _limits(settings),
-            Greeting(
-                version=version("marketfeed"),
-                feed=settings.feed,
-                instance=settings.instance or default_instance(),
-                calendar=settings.calendar,
-                heartbeat_ms=settings.heartbeat_ms,
-            ),
-            settings.snapshot_bars_per_part,
-            settings.snapshot_span_s,
-            self._gate,
-            self._seats,
-        )
         self._archive = Archive(self.hub, self._snapshots, self._store, settings.feed)
+        self._recovery = Recovery(self.hub, self._store, settings.feed, self._log_again)
+        self._stream = self._stream_server()
+        self._finnhub = FinnhubServer(self.hub, _limits(settings), self._gate, self._seats)
+        self.hub.on_appeared = self._on_appeared
         self._server = self._http_server()
         self._grpc = None if settings.grpc_port is None else self._grpc_server(settings.grpc_port)
         self._streams = self._market_streams()
@@ -135,6 +122,7 @@ class MdsApp:
             tasks.spawn("follow", self._follower().run(stopping)),
             tasks.spawn("fan-out", fan_out(self.hub, settings.tick_ms, stopping)),
             tasks.spawn("house", self._house().run(stopping)),
+            tasks.spawn("minutes", self._minutes().run(stopping)),
             tasks.spawn("yesterday", self._yesterday().run(stopping)),
         ]
         await stopping.wait()
@@ -154,10 +142,7 @@ class MdsApp:
         if self._grpc is not None:
             await self._grpc.say(serving=False)
         if self.hub.serving:
-            position = self.hub.state.position.text()
-            for client in self.hub.fanout.everyone():
-                message = Drain("restart", random.randrange(RECONNECT_SPREAD_MS), position)
-                client.outlet.send_frames(encode_text_frame(encode(message)))
+            self._stream.drain()
             if self.hub.fanout.clients:
                 await asyncio.sleep(DRAIN_S)
         if self._grpc is not None:
@@ -177,15 +162,31 @@ class MdsApp:
             on_denied=lambda code: metrics.REFUSED.labels(code).inc(),
         )
 
+    def _log_again(self) -> LogConsumer:
+        settings = self._settings
+        return LogConsumer(settings.kafka, trades_topic(settings.feed), queue_bytes_max=16 << 20)
+
     def _market_streams(self) -> Streams:
         settings = self._settings
-        topic = trades_topic(settings.feed)
-        recovery = Recovery(
-            self.hub, self._store, settings.feed, lambda: LogConsumer(settings.kafka, topic, queue_bytes_max=16 << 20)
+        bounds = (settings.tick_ms, settings.symbols_max, settings.snapshot_span_s)
+        return Streams(self.hub, self._recovery, self._snapshots, *bounds)
+
+    def _stream_server(self) -> StreamServer:
+        settings = self._settings
+        greeting = Greeting(
+            version=version("marketfeed"),
+            feed=settings.feed,
+            instance=settings.instance or default_instance(),
+            calendar=settings.calendar,
+            heartbeat_ms=settings.heartbeat_ms,
         )
-        return Streams(
-            self.hub, recovery, self._snapshots, settings.tick_ms, settings.symbols_max, settings.snapshot_span_s
-        )
+        bounds = (settings.snapshot_bars_per_part, settings.snapshot_span_s, settings.buffer_bytes_max)
+        joins = Joins(self.hub, self._snapshots, self._archive, *bounds)
+        limits = _limits(settings)
+        return StreamServer(self.hub, joins, self._recovery, limits, greeting, self._gate, self._seats)
+
+    def _minutes(self) -> Minutes:
+        return Minutes(hub=self.hub, snapshots=self._snapshots, log=self._context.log)
 
     def _follower(self) -> Follower:
         settings, context = self._settings, self._context
@@ -261,6 +262,13 @@ class MdsApp:
             origins=None if "*" in settings.origins else settings.origins,
             message_bytes_max=settings.message_bytes_max,
         )
+        server.websocket(
+            "/finnhub",
+            self._on_finnhub,
+            accept=self._accept_finnhub,
+            origins=None if "*" in settings.origins else settings.origins,
+            message_bytes_max=settings.message_bytes_max,
+        )
         if settings.ui_dir.joinpath("index.html").is_file():
             server.static("/", settings.ui_dir, no_index=("v1/",))
         else:
@@ -281,6 +289,17 @@ class MdsApp:
 
     async def _on_connect(self, connection: Connection, _: Request) -> None:
         await self._stream.serve(connection)
+
+    async def _accept_finnhub(self, request: Request) -> None:
+        await self._accept(request)
+        await self._finnhub.accept(request)
+
+    async def _on_finnhub(self, connection: Connection, request: Request) -> None:
+        await self._finnhub.serve(connection, request)
+
+    def _on_appeared(self, symbol_ids: set[int]) -> None:
+        self._stream.on_appeared(symbol_ids)
+        self._finnhub.appeared(symbol_ids)
 
     def _on_goodbye(self, client: Client, goodbye: Goodbye) -> None:
         self._tasks.spawn("goodbye", self._stream.say_goodbye(client.outlet, goodbye))

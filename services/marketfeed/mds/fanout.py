@@ -5,93 +5,41 @@ joining of frames; per client one look-up and one write. Clients with the same s
 object and, when in step, the same bytes. A client whose socket is full is skipped: its version stays behind, so its
 next turn brings the newest state (`domain/conflation.py`); one that takes nothing for too long is told goodbye.
 
+Trades are never conflated: a client keeps its place in the ring of the tape (`tape_frames.py`), and goes when the ring
+has let go of it.
+
 Not here: what a client may ask for (`domain/client_session.py`), snapshots (`snapshot.py`), reading from sockets.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
-from marketfeed.domain.client_session import BARS, QUOTES, ClientSession, Goodbye
-from marketfeed.domain.conflation import ChangeLog, Changes, Receipt
+from marketfeed.domain.client_messages import SETTLED, CloseCode, Goodbye, Wish
+from marketfeed.domain.client_session import ClientSession
+from marketfeed.domain.conflation import Changes
 from marketfeed.mds import metrics
-from marketfeed.wire.websocket import Conflated, encode
+from marketfeed.mds.clients import NOTHING, Client, FrameSource, Outlet, Subscription
+from marketfeed.mds.tape_frames import Dialect, Place
+from marketfeed.wire.finnhub_server import PING_FRAME
+from marketfeed.wire.websocket import CaughtUp, Conflated, encode
 from marketfeed.wire.websocket_frames import encode_text_frame
 
-
-class Outlet(Protocol):
-    """A connection as the fan-out uses it."""
-
-    @property
-    def buffered_bytes(self) -> int:
-        """Bytes the socket has not taken yet."""
-
-    @property
-    def closed(self) -> bool:
-        """Whether closing has begun."""
-
-    def send_frames(self, data: bytes) -> None:
-        """Write encoded frames without waiting."""
-
-    async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Say goodbye; never hangs."""
-
-
-class FrameSource(Protocol):
-    """Where the frames of this turn come from; every call of a turn has the same stamp."""
-
-    log: ChangeLog
-
-    def begin(self, now_s: float, now_ns: int, watched: frozenset[int], seen_before: int) -> None:
-        """A new turn at this instant; `watched` are the symbols that somebody gets live messages of."""
-
-    def quote_frame(self, symbol_id: int) -> bytes:
-        """The newest quote, empty if there is none."""
-
-    def bar_frame(self, symbol_id: int, starts: set[int]) -> bytes:
-        """The bars of these starts as they are now, empty if none of them is held."""
-
-    def news_frame(self, symbol_id: int, news: object) -> bytes:
-        """A gap or a change of status."""
-
-    def heartbeat_frame(self, symbol_ids: frozenset[int]) -> bytes:
-        """The sign of life for a client with these symbols."""
-
-
-@dataclass(frozen=True, slots=True)
-class Subscription:
-    """Which symbols a client gets quotes and bars of. One object per distinct value, shared by its clients."""
-
-    quotes: frozenset[int] = frozenset()
-    bars: frozenset[int] = frozenset()
-    all: frozenset[int] = frozenset()
-
-
-NOTHING = Subscription()
-
-
-@dataclass(slots=True, eq=False)
-class Client:
-    """One connection: `since` is the version it has seen, `joining` the symbols whose snapshot is still to come."""
-
-    session: ClientSession
-    outlet: Outlet
-    slot: int
-    since: int = 0
-    subscription: Subscription = NOTHING
-    receipt: Receipt = field(default_factory=Receipt)
-    joining: dict[int, int] = field(default_factory=dict)
-    leaving: bool = False
+TAPE_LOST = Goodbye(CloseCode.TAPE_LOST, "too slow for trades: the tape is never thinned; resume from your position")
 
 
 class Fanout:
     """All clients. `on_goodbye` is called once for a client that must go; `tick_ms` is the length of a turn."""
 
     def __init__(
-        self, source: FrameSource, tick_ms: int, on_goodbye: Callable[[Client, Goodbye], None], heartbeat_ms: int = 1000
+        self,
+        source: FrameSource,
+        tick_ms: int,
+        on_goodbye: Callable[[Client, Goodbye], None],
+        heartbeat_ms: int = 1000,
+        ping_ms: int = 60_000,
     ) -> None:
         self._source = source
         self._tick_ms = tick_ms
@@ -101,17 +49,20 @@ class Fanout:
         self._writes = self._bytes = 0
         self._seen_before = 0
         self._slots = max(1, heartbeat_ms // tick_ms)
+        self._ping_beats = max(1, ping_ms // heartbeat_ms)
         self._next_slot = 0
         self._by_slot: list[set[Client]] = [set() for _ in range(self._slots)]
         self._by_interval: dict[int, set[Client]] = {}
         self._interval_of: dict[Client, int] = {}
-        self._shared: dict[tuple[frozenset[int], frozenset[int]], Subscription] = {}
+        self._shared: dict[Subscription, tuple[Subscription, frozenset[int]]] = {}
         self._joined: dict[tuple[int, int], bytes] = {}
-        self._bar_frames: dict[tuple[int, int], bytes] = {}
+        self._taped: dict[tuple[int, Place, Dialect], tuple[bytes, Place] | None] = {}
+        self._bar_frames: dict[tuple[int, int, bool, bool], bytes] = {}
         self._quote_frames: dict[int, bytes] = {}
-        self._heartbeats: dict[int, bytes] = {}
+        self._heartbeats: dict[tuple[int, Place | None, bool], bytes] = {}
         self._users: Counter[Subscription] = Counter()
         self._watched: frozenset[int] | None = None
+        self._minutes_watched: frozenset[int] | None = None
 
     @property
     def watched(self) -> frozenset[int]:
@@ -121,6 +72,13 @@ class Fanout:
         return self._watched
 
     @property
+    def minutes_watched(self) -> frozenset[int]:
+        """The symbols that somebody gets bars of one minute of."""
+        if self._minutes_watched is None:
+            self._minutes_watched = frozenset().union(*(subscription.minutes for subscription in self._users))
+        return self._minutes_watched
+
+    @property
     def clients(self) -> int:
         """Connected clients."""
         return len(self._interval_of)
@@ -128,13 +86,13 @@ class Fanout:
     @property
     def subscriptions(self) -> int:
         """Symbols subscribed, summed over all clients."""
-        return sum(len(subscription.all) * users for subscription, users in self._users.items())
+        return sum(len(self._shared[subscription][1]) * users for subscription, users in self._users.items())
 
-    def add(self, session: ClientSession, outlet: Outlet) -> Client:
+    def add(self, session: ClientSession, outlet: Outlet, dialect: Dialect = Dialect.OURS) -> Client:
         """A new client, which has seen everything up to now and holds nothing."""
         slot = self._next_slot
         self._next_slot = (slot + 1) % self._slots
-        client = Client(session, outlet, slot, self._source.log.version)
+        client = Client(session, outlet, slot, self._source.log.version, self._source.tape.end, dialect=dialect)
         self._by_slot[slot].add(client)
         self._place(client)
         return client
@@ -153,103 +111,166 @@ class Fanout:
             self._by_interval[self._interval_of[client]].discard(client)
             self._place(client)
 
-    def activate(self, client: Client, symbol_id: int, channels: tuple[str, ...]) -> None:
-        """From now on the client gets the live messages of the symbol; it has been given everything before."""
-        current = client.subscription
-        quotes = current.quotes | {symbol_id} if QUOTES in channels else current.quotes - {symbol_id}
-        bars = current.bars | {symbol_id} if BARS in channels else current.bars - {symbol_id}
-        if client in self._interval_of:
-            self._subscribe(client, self._share(quotes, bars))
+    def activate(self, client: Client, symbol_ids: Iterable[int], wish: Wish) -> None:
+        """From now on the client gets quotes and bars of these symbols; it has been given everything before."""
+        self._subscribe(client, client.subscription.joined(frozenset(symbol_ids), wish))
 
-    def deactivate(self, client: Client, symbol_id: int) -> None:
-        """No more live messages of the symbol."""
-        current = client.subscription
-        if symbol_id in current.all:
-            self._subscribe(client, self._share(current.quotes - {symbol_id}, current.bars - {symbol_id}))
+    def deactivate(self, client: Client, symbol_ids: Iterable[int]) -> None:
+        """No more quotes and bars of these symbols."""
+        self._subscribe(client, client.subscription.parted(frozenset(symbol_ids)))
+
+    def tape_from(self, client: Client, symbol_ids: Iterable[int], place: Place | None = None) -> None:
+        """From a place on the client gets all trades of these symbols, too; by default from where it is."""
+        if not (ids := frozenset(symbol_ids)):
+            return
+        if place is not None or client.tape is None:
+            client.tape = place or client.seen
+        self._subscribe(client, replace(client.subscription, trades=client.subscription.trades | ids))
+
+    def tape_end(self, client: Client, symbol_ids: Iterable[int]) -> None:
+        """No more trades of these symbols."""
+        trades = client.subscription.trades
+        rest = trades - frozenset(symbol_ids)
+        if len(rest) == len(trades):
+            return
+        self._subscribe(client, replace(client.subscription, trades=rest))
+        if not rest:
+            client.tape = None
+
+    def position(self, client: Client) -> str | None:
+        """Where the client could go on, None while that means nothing."""
+        return self._source.tape.position(client.place) if client.settled else None
 
     def begin(self, now_s: float, now_ns: int) -> None:
         """Forget the frames of the last turn: state or the stamp has moved on."""
         self._joined.clear()
+        self._taped.clear()
         self._bar_frames.clear()
         self._quote_frames.clear()
         self._heartbeats.clear()
         self._source.begin(now_s, now_ns, self.watched, self._seen_before)
 
     def tick(self, now_s: float, now_ns: int) -> None:
-        """One turn: everybody whose interval is over gets what is new, a share of all clients its heartbeat."""
+        """One turn: everybody whose interval is over gets what is new, a share of all clients its heartbeat.
+
+        Both go out in one write.
+        """
         self.begin(now_s, now_ns)
         self._turn += 1
+        beating = set(self._by_slot[self._turn % self._slots])
         for interval, clients in self._by_interval.items():
             if self._turn % interval == 0:
                 for client in tuple(clients):
-                    self.serve(client, now_s)
-        for client in tuple(self._by_slot[self._turn % self._slots]):
-            self._heartbeat(client, now_s)
+                    self.serve(client, now_s, beats=client in beating)
+                    beating.discard(client)
+        for client in beating:
+            self.serve(client, now_s, beats=True, due=False)
         self._seen_before = self._source.log.version
         self._forget()
         metrics.WRITES.inc(self._writes)
         metrics.SENT_BYTES.inc(self._bytes)
         self._writes = self._bytes = 0
 
-    def serve(self, client: Client, now_s: float) -> bool:
-        """Give a client what is new to it, if it takes data; says whether it has seen everything now."""
-        outlet = client.outlet
-        version = self._source.log.version
-        if not client.session.may_send(now_s, outlet.buffered_bytes):
-            self._skip(client, now_s)
+    def serve(self, client: Client, now_s: float, *, beats: bool = False, due: bool = True) -> bool:
+        """Give a client what is new to it, if it takes data; says whether it has seen everything now but trades.
+
+        beats  its heartbeat's turn has come
+        due    its interval is over; trades come with the heartbeat, too, so that the watermark is true of them
+        """
+        session, outlet = client.session, client.outlet
+        if beats and (overdue := session.overdue(now_s)) is not None:
+            self.dismiss(client, overdue)
             return False
+        if not session.may_send(now_s, outlet.buffered_bytes):
+            self._skip(client, now_s, due=due)
+            return False
+        data = self._news(client, now_s) if due else b""
+        if client.tape is not None:
+            found = self._tape(client)
+            if found is None:
+                self.dismiss(client, TAPE_LOST)
+                return False
+            data += found
+        if client.catching_up and client.settled and self._is_current(client):
+            data += self._caught_up(client)
+        if beats and session.authenticated:
+            data += self._beat(client)
+        self.write(client, data)
+        return client.since == self._source.log.version
+
+    def _news(self, client: Client, now_s: float) -> bytes:
+        """What has changed since the version that the client has seen; it has seen the newest one then."""
+        version = self._source.log.version
+        data = b""
         if client.since != version:
             data = self._content(client.subscription, client.since)
             client.since = version
-            if data:
-                if client.receipt.count and (report := client.receipt.take(now_s)):
-                    data = encode_text_frame(encode(Conflated(*report))) + data
-                self.write(client, data)
-        return True
+            if data and client.receipt.count and (report := client.receipt.take(now_s)):
+                data = encode_text_frame(encode(Conflated(*report))) + data
+        client.seen = self._source.tape.end
+        return data if client.dialect is Dialect.OURS else b""
+
+    def _tape(self, client: Client) -> bytes | None:
+        """The trades after the client's place, which moves on; None if the ring has let go of it."""
+        assert client.tape is not None
+        key = (id(client.subscription), client.tape, client.dialect)
+        if key not in self._taped:
+            self._taped[key] = self._source.tape.after(client.tape, client.subscription.trades, client.dialect)
+        found = self._taped[key]
+        if found is None:
+            return None
+        data, client.tape = found
+        return data
+
+    def _is_current(self, client: Client) -> bool:
+        return client.tape is None or client.tape == self._source.tape.end
+
+    def _caught_up(self, client: Client) -> bytes:
+        position = self._source.tape.position(client.place)
+        told = b"".join(encode_text_frame(encode(CaughtUp(number, position))) for number in client.catching_up)
+        client.catching_up.clear()
+        return told
+
+    def _beat(self, client: Client) -> bytes:
+        if client.dialect is Dialect.FINNHUB:
+            return PING_FRAME if self._turn // self._slots % self._ping_beats == 0 else b""
+        place = client.place if client.settled else None
+        key = (id(client.subscription), place, current := self._is_current(client))
+        frame = self._heartbeats.get(key)
+        if frame is None:
+            position = None if place is None else self._source.tape.position(place)
+            symbol_ids = self._all(client.subscription)
+            frame = self._heartbeats[key] = self._source.heartbeat_frame(symbol_ids, position, current=current)
+        return frame
 
     def write(self, client: Client, data: bytes) -> None:
-        """Write frames to a client and count them."""
+        """Write frames to a client, if there are any, and count them."""
+        if not data:
+            return
         client.outlet.send_frames(data)
         self._writes += 1
         self._bytes += len(data)
 
-    def catch_up(self, symbol_id: int, channels: tuple[str, ...], since: int) -> bytes:
+    def catch_up(self, symbol_id: int, wish: Wish, since: int) -> bytes:
         """The frames of one symbol that are new since a version: what a snapshot taken then does not hold."""
-        one = frozenset((symbol_id,))
-        quotes, bars = one if QUOTES in channels else frozenset(), one if BARS in channels else frozenset()
-        return self._frames(Subscription(quotes, bars, one), since)
+        return self._frames(NOTHING.joined(frozenset((symbol_id,)), wish), since)
+
+    def minutes_since(self, symbol_id: int, wish: Wish, since: int) -> bytes:
+        """The bars of one minute of a symbol that are new since a version."""
+        starts = self._source.log.since(since).minutes.get(symbol_id)
+        return self._minute_frame(symbol_id, starts, since, wish.emission == SETTLED) if starts else b""
 
     def everyone(self) -> tuple[Client, ...]:
         """All clients, in no order."""
         return tuple(self._interval_of)
 
-    def _heartbeat(self, client: Client, now_s: float) -> None:
-        overdue = client.session.overdue(now_s)
-        if overdue is not None:
-            self.dismiss(client, overdue)
-        elif not client.session.authenticated:
-            return
-        elif client.session.may_send(now_s, client.outlet.buffered_bytes):
-            self.write(client, self._heartbeat_frame(client.subscription))
-        else:
-            self._stalled(client, now_s)
-
-    def _heartbeat_frame(self, subscription: Subscription) -> bytes:
-        key = id(subscription)
-        frame = self._heartbeats.get(key)
-        if frame is None:
-            frame = self._heartbeats[key] = self._source.heartbeat_frame(subscription.all)
-        return frame
-
-    def _skip(self, client: Client, now_s: float) -> None:
-        missed = self._source.log.since(max(client.since, self._seen_before))
-        count = len(missed.quotes & client.subscription.quotes)
-        count += len(missed.bars.keys() & client.subscription.bars)
-        client.receipt.skip(count, now_s)
-        metrics.CONFLATED.inc(count)
-        self._stalled(client, now_s)
-
-    def _stalled(self, client: Client, now_s: float) -> None:
+    def _skip(self, client: Client, now_s: float, *, due: bool) -> None:
+        if due:
+            missed = self._source.log.since(max(client.since, self._seen_before))
+            count = len(missed.quotes & client.subscription.quotes)
+            count += len(missed.bars.keys() & client.subscription.bars)
+            client.receipt.skip(count, now_s)
+            metrics.CONFLATED.inc(count)
         goodbye = client.session.stalled(now_s)
         if goodbye is not None:
             self.dismiss(client, goodbye)
@@ -272,14 +293,22 @@ class Fanout:
         changes = self._source.log.since(since)
         if not changes:
             return b""
+        settled = subscription.settled
         parts = [self._news_frames(changes, subscription)] if changes.news else []
-        parts += [self._bar_frame(i, changes.bars[i], since) for i in changes.bars.keys() & subscription.bars]
+        parts += [
+            self._bar_frame(i, changes.bars[i], since, i in settled) for i in changes.bars.keys() & subscription.bars
+        ]
+        parts += [
+            self._minute_frame(i, changes.minutes[i], since, i in settled)
+            for i in changes.minutes.keys() & subscription.minutes
+        ]
         parts += [self._quote_frame(i) for i in changes.quotes & subscription.quotes]
         metrics.FRAMES_JOINED.inc(len(parts))
         return b"".join(parts)
 
     def _news_frames(self, changes: Changes, subscription: Subscription) -> bytes:
-        return b"".join(self._source.news_frame(i, news) for i, news in changes.news if i in subscription.all)
+        symbol_ids = self._all(subscription)
+        return b"".join(self._source.news_frame(i, news) for i, news in changes.news if i in symbol_ids)
 
     def _quote_frame(self, symbol_id: int) -> bytes:
         frame = self._quote_frames.get(symbol_id)
@@ -287,36 +316,46 @@ class Fanout:
             frame = self._quote_frames[symbol_id] = self._source.quote_frame(symbol_id)
         return frame
 
-    def _bar_frame(self, symbol_id: int, starts: set[int], since: int) -> bytes:
-        key = (symbol_id, since)
+    def _bar_frame(self, symbol_id: int, starts: set[int], since: int, settled: bool) -> bytes:
+        key = (symbol_id, since, settled, False)
         frame = self._bar_frames.get(key)
         if frame is None:
-            frame = self._bar_frames[key] = self._source.bar_frame(symbol_id, starts)
+            frame = self._bar_frames[key] = self._source.bar_frame(symbol_id, starts, settled=settled)
         return frame
 
+    def _minute_frame(self, symbol_id: int, starts: set[int], since: int, settled: bool) -> bytes:
+        key = (symbol_id, since, settled, True)
+        frame = self._bar_frames.get(key)
+        if frame is None:
+            frame = self._bar_frames[key] = self._source.minute_frame(symbol_id, starts, settled=settled)
+        return frame
+
+    def _all(self, subscription: Subscription) -> frozenset[int]:
+        """All of a subscription's symbols, put together once where it is in use."""
+        found = self._shared.get(subscription)
+        return subscription.all if found is None else found[1]
+
     def _subscribe(self, client: Client, subscription: Subscription) -> None:
-        """Keep count of who uses what."""
-        before, client.subscription = client.subscription, subscription
-        if subscription.all:
+        """Keep count of who uses what; equal subscriptions are one object."""
+        if client not in self._interval_of and subscription != NOTHING:
+            return
+        before = client.subscription
+        if subscription == NOTHING:
+            subscription = NOTHING
+        else:
+            subscription, _ = self._shared.setdefault(subscription, (subscription, subscription.all))
             self._users[subscription] += 1
-        if before.all:
+        client.subscription = subscription
+        if before != NOTHING:
             self._users[before] -= 1
             if not self._users[before]:
-                del self._users[before]
-                self._shared.pop((before.quotes, before.bars), None)
-        self._watched = None
+                del self._users[before], self._shared[before]
+        self._watched = self._minutes_watched = None
 
     def _place(self, client: Client) -> None:
         interval = max(1, client.session.interval_ms // self._tick_ms)
         self._interval_of[client] = interval
         self._by_interval.setdefault(interval, set()).add(client)
-
-    def _share(self, quotes: frozenset[int], bars: frozenset[int]) -> Subscription:
-        key = (quotes, bars)
-        found = self._shared.get(key)
-        if found is None:
-            found = self._shared[key] = Subscription(quotes, bars, quotes | bars)
-        return found
 
     def _forget(self) -> None:
         """Changes that every client and every joining symbol has seen are of no use any more."""

@@ -13,13 +13,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from marketfeed.domain.bars import BarColumns
+from marketfeed.domain.bars import CLOSED, BarColumns
 from marketfeed.domain.conflation import ChangeLog
 from marketfeed.domain.quotes import QuoteColumns
 from marketfeed.domain.sessions import SESSIONS
 from marketfeed.domain.tape import TapeGap
 from marketfeed.domain.trades import NANOS
 from marketfeed.mds.live import LiveState, SourceState
+from marketfeed.mds.tape_frames import TapeFrames
 from marketfeed.wire.websocket import (
     BarOut,
     Bars,
@@ -45,6 +46,7 @@ class Frames:
     def __init__(self, state: LiveState) -> None:
         self.state = state
         self.log: ChangeLog = state.log
+        self.tape = TapeFrames(state)
         self.now_s = 0.0
         self.now_ns = 0
         self.lag_ms = 0
@@ -54,6 +56,7 @@ class Frames:
     def begin(self, now_s: float, now_ns: int, watched: frozenset[int], seen_before: int) -> None:
         """A new turn: make ready what changed since version `seen_before` of the symbols that are watched."""
         self.now_s, self.now_ns = now_s, now_ns
+        self.tape.begin(now_ns)
         self._quotes.clear()
         self._bars.clear()
         changes = self.log.since(seen_before)
@@ -84,17 +87,27 @@ class Frames:
             return b""
         return encode_text_frame(encode(QuoteOut(*(getattr(quote, name) for name in _QUOTE_FIELDS))))
 
-    def bar_frame(self, symbol_id: int, starts: set[int]) -> bytes:
-        """The bars of these starts as they are now, empty if none of them is in memory."""
+    def bar_frame(self, symbol_id: int, starts: set[int], *, settled: bool = False) -> bytes:
+        """The bars of these starts as they are now, only closed ones if settled; empty if there is none in memory."""
         ready = self._bars.get(symbol_id)
         if ready is not None and ready[0] == starts:
             bars = ready[1]
         else:
             ordered = np.array(sorted(starts), np.int64)
             bars = bars_of(self.state.bars(np.full(len(ordered), symbol_id, np.int64), ordered))
+        return self._bars_frame(symbol_id, bars, "1s", settled=settled)
+
+    def minute_frame(self, symbol_id: int, starts: set[int], *, settled: bool = False) -> bytes:
+        """The same of one minute."""
+        bars = bars_of(self.state.minutes.at(symbol_id, starts))
+        return self._bars_frame(symbol_id, bars, "1m", settled=settled)
+
+    def _bars_frame(self, symbol_id: int, bars: Bars, interval: str, *, settled: bool) -> bytes:
+        if settled:
+            bars = settled_of(bars)
         if not bars.start:
             return b""
-        return encode_text_frame(encode(BarOut(self.state.symbols.name(symbol_id), bars)))
+        return encode_text_frame(encode(BarOut(self.state.symbols.name(symbol_id), bars, interval)))
 
     def news_frame(self, symbol_id: int, news: object) -> bytes:
         """A gap or a change of status."""
@@ -109,12 +122,15 @@ class Frames:
                 raise AssertionError(f"no message for {news!r}")
         return encode_text_frame(encode(message))
 
-    def heartbeat_frame(self, symbol_ids: frozenset[int]) -> bytes:
-        """The sign of life for a client with these symbols."""
-        watermark = self.state.watermark(symbol_ids)
+    def heartbeat_frame(
+        self, symbol_ids: frozenset[int], position: str | None = None, *, current: bool = True
+    ) -> bytes:
+        """The sign of life for a client with these symbols; the watermark only if it has had all that is known."""
+        watermark = self.state.watermark(symbol_ids) if current else None
         newest = self.state.newest_stamps
         stamps = None if newest is None else self._stamps(*newest)
-        message = Heartbeat(str(self.now_ns), None if watermark is None else str(watermark), self.lag_ms, stamps)
+        mark = None if watermark is None else str(watermark)
+        message = Heartbeat(str(self.now_ns), mark, self.lag_ms, stamps, position)
         return encode_text_frame(encode(message))
 
     def _stamps(self, event_ts: int, received_ts: int, append_ts: int) -> Stamps:
@@ -179,6 +195,14 @@ _QUOTE_FIELDS = Quote.__struct_fields__
 def date_text(days: int) -> str:
     """The ISO date of a number of days since 1970-01-01."""
     return (_EPOCH + timedelta(days=days)).date().isoformat()
+
+
+def settled_of(bars: Bars) -> Bars:
+    """Those that are closed."""
+    if all(state >= CLOSED for state in bars.state):
+        return bars
+    rows = [row for row, state in enumerate(bars.state) if state >= CLOSED]
+    return Bars(**{name: [getattr(bars, name)[row] for row in rows] for name in Bars.__struct_fields__})
 
 
 def parts_of(bars: BarColumns, per_part: int) -> list[BarColumns]:

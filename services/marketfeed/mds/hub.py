@@ -10,11 +10,12 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from marketfeed.domain.client_session import CloseCode, Goodbye
+from marketfeed.domain.client_messages import CloseCode, Goodbye
 from marketfeed.domain.errors import Unavailable
 from marketfeed.domain.log import Logged
 from marketfeed.mds import metrics
-from marketfeed.mds.fanout import Client, Fanout
+from marketfeed.mds.clients import Client
+from marketfeed.mds.fanout import Fanout
 from marketfeed.mds.frames import Frames
 from marketfeed.mds.live import LiveState
 from marketfeed.runtime import tracing
@@ -147,6 +148,7 @@ class Hub:
 
     def _commit(self, now_s: float) -> None:
         self._committed = self.state.next_offsets
+        self.state.minutes.watched = self.fanout.minutes_watched
         if appeared := self.state.commit(now_s):
             self.on_appeared(appeared)
 

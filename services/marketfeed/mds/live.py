@@ -20,11 +20,12 @@ from marketfeed.domain.bars import BarColumns, combine, no_bars, stack
 from marketfeed.domain.conflation import ChangeLog, Changes
 from marketfeed.domain.follower_window import BYTES_PER_BAR, FollowerWindow, Orphan
 from marketfeed.domain.log import Logged
+from marketfeed.domain.minute_bars import MinuteBook
 from marketfeed.domain.ownership import PartitionReader, PartitionState
 from marketfeed.domain.partitions import partition_of
 from marketfeed.domain.position import Position
 from marketfeed.domain.quotes import QuoteBook, QuoteColumns
-from marketfeed.domain.sessions import Calendar
+from marketfeed.domain.sessions import SESSIONS, Calendar
 from marketfeed.domain.tape import TapeEvent, TapeGap, TapeOwner, TapeStatus, TapeTrades, TapeWatermark
 from marketfeed.domain.tape_ring import TapeRing
 from marketfeed.domain.trades import NANOS, Float64Array, Int64Array, SymbolTable
@@ -95,6 +96,7 @@ class LiveState:
         self.tape = TapeRing(self.next_offsets, tape_s, tape_bytes_max)
         self.quotes = QuoteBook(self._day_of)
         self.log = ChangeLog()
+        self.minutes = MinuteBook()
         self.orphans: dict[tuple[int, int], int] = {}
         self.lost_orphans = 0
         self.trades = 0
@@ -111,6 +113,7 @@ class LiveState:
         self._gaps: dict[int, TapeGap] = {}
         self._sources: dict[int, SourceState] = {}
         self._heard_s: dict[int, float] = {}
+        self._session_at = (-1, False)
         self._risen_s: Float64Array = np.zeros(0)
         self._price: Float64Array = np.zeros(0)
         self._previous: Float64Array = np.zeros(0)
@@ -223,6 +226,8 @@ class LiveState:
         source, reason = self._judge(symbol_id, now_s)
         halt = self._halts.get(symbol_id)
         trading = "trading" if halt is None else halt.status
+        if trading == "trading" and self._session_closed(now_ns):
+            trading, reason = "closed", reason or "no session of the calendar is open"
         before = self._sources.get(symbol_id)
         if before is not None and (before.source, before.trading) == (source, trading):
             return before
@@ -267,6 +272,7 @@ class LiveState:
             self._adopt(orphan)
         if self._changed_quotes:
             self._follow_prices(now_s)
+        self.minutes.touch(touched.bars)
         if touched.bars or self._changed_quotes or self._news:
             self.log.note(Changes(self._changed_quotes, touched.bars, self._news))
             self._changed_quotes, self._news = set(), []
@@ -304,6 +310,7 @@ class LiveState:
         while len(self._older) > OLDER_MAX:
             self._older.popitem(last=False)
         if changed:
+            self.minutes.touch(changed)
             self.log.note(Changes(set(), changed, []))
 
     def readable_orphans(self, stored: Mapping[int, int]) -> list[tuple[int, int]]:
@@ -417,6 +424,14 @@ class LiveState:
         if now_s - float(self._risen_s[symbol_id]) > STALE_AFTER_S:
             return "stale", f"the feed has been silent for {STALE_AFTER_S:g} s"
         return "live", ""
+
+    def _session_closed(self, now_ns: int) -> bool:
+        """Whether no session is open, by the clock; looked up once a second, however many symbols ask."""
+        now_s = now_ns // NANOS
+        if self._session_at[0] != now_s:
+            code = int(self.calendar.sessions(np.array([now_s], np.int64))[0])
+            self._session_at = (now_s, SESSIONS[code] == "closed")
+        return self._session_at[1]
 
     def _room(self) -> None:
         """Make the columns by symbol long enough."""

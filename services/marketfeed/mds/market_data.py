@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from marketfeed.adapters.grpc_server import Call, Caller
 from marketfeed.domain.access import Principal
-from marketfeed.domain.client_session import BARS, QUOTES
+from marketfeed.domain.client_messages import BARS, QUOTES
 from marketfeed.domain.errors import CallRefused, CallStatus, ClientError
 from marketfeed.domain.reference_price import PriceFacts, refusal
 from marketfeed.domain.trades import NANOS

@@ -16,11 +16,12 @@ from typing import Any, get_args
 import msgspec
 
 from marketfeed.domain.access import Denial
-from marketfeed.domain.client_session import CHANNELS, CloseCode, SymbolStatus
+from marketfeed.domain.client_messages import CHANNELS, EMISSIONS, CloseCode, SymbolStatus
 from marketfeed.domain.rollup import INTERVALS
 from marketfeed.mds.api import LIMIT_DEFAULT
 from marketfeed.mds.history import LIMIT_MAX
 from marketfeed.wire import websocket as wire
+from marketfeed.wire import websocket_commands as commands
 
 Document = dict[str, Any]
 
@@ -95,7 +96,7 @@ def openapi() -> Document:
 
 def asyncapi() -> Document:
     """AsyncAPI 3.0 of /v1/stream."""
-    sent, received = get_args(wire.ServerMessage), get_args(wire.ClientMessage)
+    sent, received = get_args(wire.ServerMessage), get_args(commands.ClientMessage)
     _, components = msgspec.json.schema_components((*sent, *received), ref_template="#/components/schemas/{name}")
     messages = {
         name: {"summary": kind.__doc__, "payload": {"$ref": f"#/components/schemas/{kind.__name__}"}}
@@ -124,6 +125,7 @@ def asyncapi() -> Document:
         "operations": operations,
         "components": {"messages": messages, "schemas": components},
         "x-channels": list(CHANNELS),
+        "x-emissions": list(EMISSIONS),
         "x-symbol-statuses": [status.value for status in SymbolStatus],
         "x-denials": [denial.value for denial in Denial],
         "x-close-codes": {

@@ -1,44 +1,46 @@
 """One client of `/v1/stream`: from the handshake to the goodbye.
 
-Messages are read one after the other and answered at once; joins (history, then live) run beside them, one symbol
-after the other, so a client that asks for a hundred symbols gets the first one quickly and cannot crowd out the rest.
+Messages are read one after the other and answered at once; joins (history, then live, `joins.py`) run beside them. A
+resume is the exception: nothing more is read until it is known whether everything since the position can be had.
+
+A client whose socket is full is not read from either, so that answers cannot pile up.
 """
 
 from __future__ import annotations
 
-import asyncio
+import random
 import time
-from collections import deque
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from marketfeed.domain.access import OPEN, Gate, Seats
-from marketfeed.domain.client_session import BARS, QUOTES, ClientSession, Goodbye, Limits, Outcome, Problem, Wish
-from marketfeed.domain.errors import ClientError, Unavailable
-from marketfeed.domain.trades import NANOS
-from marketfeed.mds import metrics
+from marketfeed.domain.client_messages import TRADES, Goodbye, Outcome, Problem, Reply, Resumed, is_pattern
+from marketfeed.domain.client_session import ClientSession, Limits
+from marketfeed.domain.errors import ClientError
+from marketfeed.domain.position import Position
+from marketfeed.mds import joins, metrics, missed
+from marketfeed.mds.clients import Client, Outlet
 from marketfeed.mds.door import Visit
-from marketfeed.mds.fanout import Client, Outlet
-from marketfeed.mds.frames import parts_of
 from marketfeed.mds.hub import Hub
-from marketfeed.mds.snapshot import History, Snapshots
+from marketfeed.mds.joins import Joiner, Joins
+from marketfeed.mds.recovery import Recovery
+from marketfeed.mds.tape_frames import Dialect, place_of
 from marketfeed.runtime.tasks import TaskKit
 from marketfeed.wire.websocket import (
+    Drain,
     Hello,
     Intervals,
     LimitsOut,
-    Snapshot,
-    bars_of,
-    decode_command,
+    StatusOut,
     encode,
     encode_reply,
-    message_id,
 )
+from marketfeed.wire.websocket_commands import decode_command, message_id
 from marketfeed.wire.websocket_frames import encode_text_frame
 
-# How often a join looks whether the client takes data again.
-ROOM_PAUSE_S = 0.01
+# Clients told to come back do so spread over this time.
+RECONNECT_SPREAD_MS = 2000
 
 
 class Socket(Outlet, Protocol):
@@ -60,29 +62,26 @@ class Greeting:
 
 
 class StreamServer:
-    """Serves connections of one process. `bars_per_part`, `span_s`: bounds of a snapshot's message and reach."""
+    """Serves connections of one process."""
 
     def __init__(
         self,
         hub: Hub,
-        snapshots: Snapshots,
+        joins: Joins,
+        recovery: Recovery,
         limits: Limits,
         greeting: Greeting,
-        bars_per_part: int,
-        span_s: int,
         gate: Gate,
         seats: Seats,
     ) -> None:
         self._gate = gate
         self._seats = seats
         self._hub = hub
-        self._snapshots = snapshots
+        self._joins = joins
+        self._recovery = recovery
         self._limits = limits
         self._greeting = greeting
-        self._bars_per_part = bars_per_part
-        self._span_s = span_s
-        self._joiners: dict[Client, _Joiner] = {}
-        hub.on_appeared = self._on_appeared
+        self._joiners: dict[Client, Joiner] = {}
 
     async def serve(self, socket: Socket) -> None:
         """Serve one connection until it ends."""
@@ -94,92 +93,101 @@ class StreamServer:
         client = fanout.add(session, socket)
         try:
             async with TaskKit("client") as tasks:
-                joiner = self._joiners[client] = _Joiner(self, client)
+                joiner = self._joiners[client] = Joiner(self._joins, client)
                 joining = tasks.spawn("join", joiner.run())
-                async for message in socket.messages():
-                    outcome = self._outcome(session, message)
-                    self._obey(client, joiner, outcome)
-                    if outcome.goodbye is not None:
-                        await self.say_goodbye(socket, outcome.goodbye)
-                        break
+                await self._converse(client, joiner, socket)
                 joining.cancel()
         finally:
             self._joiners.pop(client, None)
             fanout.remove(client)
             visit.leave()
 
+    async def _converse(self, client: Client, joiner: Joiner, socket: Socket) -> None:
+        """Read and obey until either side has enough."""
+        try:
+            async for message in socket.messages():
+                await self._joins.room(client)
+                if client.leaving:
+                    return
+                outcome = self._outcome(client.session, message)
+                self._obey(client, joiner, outcome)
+                if outcome.resume is not None and outcome.position is not None:
+                    await self._resume(client, joiner, outcome.resume, outcome.position)
+                if outcome.goodbye is not None:
+                    await self.say_goodbye(socket, outcome.goodbye)
+                    return
+        except ConnectionError:
+            return  # gone while it was waited for
+
     async def say_goodbye(self, socket: Outlet, goodbye: Goodbye) -> None:
         """End a connection with a code."""
         metrics.GOODBYES.labels(goodbye.code.name.lower()).inc()
         await socket.close(int(goodbye.code), goodbye.reason)
 
-    async def join(self, client: Client, symbol: str, wish: Wish) -> None:
-        """Give a client the past of a symbol, then its live messages."""
-        hub, state = self._hub, self._hub.state
-        symbol_id = state.symbols.id(symbol)
-        hub.fanout.deactivate(client, symbol_id)
-        from_s = self._from_s(symbol_id, wish)
-        history = None
-        if BARS in wish.channels:
-            history = await self._snapshots.history(symbol, from_s)
-        await self._room(client)
-        if hub.state is not state or client.session.wishes.get(symbol) != wish:
-            return
+    def drain(self) -> None:
+        """Tell everybody, after a last turn, when to come back and where to go on."""
+        hub = self._hub
         hub.refresh()
-        client.joining[symbol_id] = hub.state.log.version
-        try:
-            await self._send_parts(client, symbol, wish, from_s, history)
-            hub.fanout.write(client, hub.fanout.catch_up(symbol_id, wish.channels, client.joining[symbol_id]))
-            if client.session.wishes.get(symbol) == wish:
-                hub.fanout.activate(client, symbol_id, wish.channels)
-        finally:
-            client.joining.pop(symbol_id, None)
-
-    async def _send_parts(self, client: Client, symbol: str, wish: Wish, from_s: int, history: History | None) -> None:
-        """All parts of a snapshot as of now; returns at the instant at which the client has seen everything else."""
-        hub, state = self._hub, self._hub.state
-        symbol_id = state.symbols.id(symbol)
-        bars = None if history is None else self._snapshots.join(symbol, from_s, history)
-        parts = [None] if bars is None else parts_of(bars, self._bars_per_part)
-        position, status = state.position.text(), hub.frames.symbol_state(symbol_id)
-        quote = hub.frames.quote(symbol_id) if QUOTES in wish.channels else None
-        for number, part in enumerate(parts):
-            message = Snapshot(
-                symbol=symbol,
-                part=number,
-                parts=len(parts),
-                position=position,
-                source="memory" if history is None else history.source,
-                incomplete=history is not None and self._snapshots.incomplete(symbol, history),
-                from_=from_s,
-                status=status,
-                quote=quote if number == 0 else None,
-                bars=None if part is None else bars_of(part),
-            )
+        for client in hub.fanout.everyone():
+            if client.dialect is not Dialect.OURS:
+                continue
+            hub.fanout.serve(client, time.monotonic())
+            message = Drain("restart", random.randrange(RECONNECT_SPREAD_MS), hub.fanout.position(client))
             hub.fanout.write(client, encode_text_frame(encode(message)))
-            if number + 1 < len(parts):
-                await asyncio.sleep(0)  # a part is milliseconds of work, and others have their turn between two
-                await self._room(client)
-        while True:
-            hub.refresh()
-            if hub.fanout.serve(client, time.monotonic()):
-                return
-            await self._room(client)
 
-    async def _room(self, client: Client) -> None:
-        """Wait until the client takes data. Raises ConnectionError when it is gone; the fan-out ends stalled ones."""
-        while client.outlet.buffered_bytes > self._limits.buffer_bytes_max // 2:
-            if client.outlet.closed:
-                raise ConnectionResetError
-            await asyncio.sleep(ROOM_PAUSE_S)
+    async def _resume(self, client: Client, joiner: Joiner, answer: Resumed, position: Position) -> None:
+        """Go on where the client was, or begin anew; never a part of it."""
+        hub, state = self._hub, self._hub.state
+        found = await missed.missed_since(hub, self._recovery, position, self._names(client, answer.symbols))
+        if hub.state is not state or client.leaving:
+            return
+        names = [name for name in self._names(client, answer.symbols) if client.session.appeared(name)]
+        place = None if found is None else place_of(dict(position.offsets))
+        if TRADES in answer.channels:
+            hub.fanout.tape_from(client, self._ids(names), place)
+        self._reply(client, replace(answer, recovered=found is not None))
+        if found is None:
+            joiner.add(names)
+            return
+        self._tell_standing(client, names, found)
+        ids = {name: state.symbols.id(name) for name in names}
+        client.joining |= dict.fromkeys(ids.values(), found.version)
+        client.catching_up.append(answer.id)
+        # Whether it has caught up is asked when it is served; with nothing to join it has at once.
+        joiner.add(names, {name: joins.Missed(found.version, found.first_s.get(i)) for name, i in ids.items()})
 
-    def _from_s(self, symbol_id: int, wish: Wish) -> int:
-        """The second from which a client gets bars: by default the start of the symbol's newest trade date."""
-        state = self._hub.state
-        event_ts = state.last_trade_ts(symbol_id) or time.time_ns()
-        if wish.from_s is not None:
-            return max(wish.from_s, event_ts // NANOS - self._span_s)
-        return state.calendar.day(state.calendar.trade_date(event_ts))[0]
+    def _tell_standing(self, client: Client, names: Iterable[str], found: missed.Missed) -> None:
+        """Where symbols stand now, and gaps that were told while the client was away."""
+        hub, frames = self._hub, list[bytes]()
+        for name in names:
+            symbol_id = hub.state.symbols.id(name)
+            now = hub.frames.symbol_state(symbol_id)
+            frames.append(encode_text_frame(encode(StatusOut(name, now.source, now.trading, now.since_ts, now.reason))))
+            frames += [hub.frames.news_frame(symbol_id, gap) for gap in found.gaps if symbol_id in gap.symbol_id]
+        hub.fanout.write(client, b"".join(frames))
+
+    def _names(self, client: Client, asked: Iterable[str]) -> list[str]:
+        """Known symbols among these and of these patterns; one that was asked for by its name has a wish of its own."""
+        state, wishes = self._hub.state, client.session.wishes
+        named = [name for name in asked if not is_pattern(name) and state.known_id(name) is not None]
+        patterns = tuple(name[:-1] for name in asked if is_pattern(name))
+        if not patterns:
+            return named
+        all_known = (name for _, name in state.known_symbols())
+        return named + [name for name in all_known if name.startswith(patterns) and name not in wishes]
+
+    def _ids(self, names: Iterable[str]) -> list[int]:
+        return [self._hub.state.symbols.id(name) for name in names]
+
+    def _reply(self, client: Client, *replies: Reply) -> None:
+        now_ns = time.time_ns()
+        position = self._hub.frames.tape.position(client.place)
+        frames = [encode_text_frame(encode_reply(reply, now_ns, position)) for reply in replies]
+        for reply in replies:
+            if isinstance(reply, Problem):
+                metrics.BAD_MESSAGES.labels(reply.code).inc()
+        if frames:
+            client.outlet.send_frames(b"".join(frames))
 
     def _outcome(self, session: ClientSession, message: str | bytes) -> Outcome:
         refused = session.admit(time.monotonic())
@@ -190,26 +198,32 @@ class StreamServer:
         except ClientError as error:
             return session.reject(error, message_id(message))
 
-    def _obey(self, client: Client, joiner: _Joiner, outcome: Outcome) -> None:
-        now_ns = time.time_ns()
-        replies = b"".join(encode_text_frame(encode_reply(reply, now_ns)) for reply in outcome.replies)
-        for reply in outcome.replies:
-            if isinstance(reply, Problem):
-                metrics.BAD_MESSAGES.labels(reply.code).inc()
-        if replies:
-            client.outlet.send_frames(replies)
-        self._hub.fanout.interval_changed(client)
-        for symbol in outcome.leave:
-            symbol_id = self._hub.state.symbols.find(symbol)
-            if symbol_id is not None:
-                self._hub.fanout.deactivate(client, symbol_id)
-        joiner.add(outcome.join)
+    def _obey(self, client: Client, joiner: Joiner, outcome: Outcome) -> None:
+        fanout = self._hub.fanout
+        left = self._names(client, outcome.leave)
+        fanout.deactivate(client, self._ids(left))
+        # What was said of a symbol itself is over: what was said of its pattern holds again.
+        joined = [] if outcome.resume else self._names(client, outcome.join)
+        joined += [name for name in left if client.session.appeared(name)]
+        self._tape(client, [*left, *joined])
+        self._reply(client, *outcome.replies)
+        fanout.interval_changed(client)
+        joiner.add(joined)
 
-    def _on_appeared(self, symbol_ids: set[int]) -> None:
+    def _tape(self, client: Client, names: Iterable[str]) -> None:
+        """Begin and end trades as the client's wishes are; they do not wait for a join."""
+        wishes = {name: client.session.wish_of(name) for name in names}
+        begin = {name for name, wish in wishes.items() if wish is not None and TRADES in wish.channels}
+        self._hub.fanout.tape_end(client, self._ids(wishes.keys() - begin))
+        self._hub.fanout.tape_from(client, self._ids(begin))
+
+    def on_appeared(self, symbol_ids: set[int]) -> None:
         """Symbols that clients may be waiting for are there now."""
         names = [self._hub.state.symbols.name(i) for i in symbol_ids]
         for client, joiner in self._joiners.items():
-            joiner.add(tuple(name for name in names if client.session.appeared(name)))
+            if wanted := [name for name in names if client.session.appeared(name)]:
+                self._tape(client, wanted)
+                joiner.add(wanted)
 
     def _is_known(self, symbol: str) -> bool:
         return self._hub.serving and self._hub.state.known_id(symbol) is not None
@@ -230,40 +244,3 @@ class StreamServer:
             heartbeat_ms=greeting.heartbeat_ms,
             auth_required=not self._gate.open,
         )
-
-
-class _Joiner:
-    """The joins of one client, one after the other; a symbol waits at most once."""
-
-    def __init__(self, server: StreamServer, client: Client) -> None:
-        self._server = server
-        self._client = client
-        self._waiting: deque[str] = deque()
-        self._more = asyncio.Event()
-
-    def add(self, symbols: tuple[str, ...]) -> None:
-        """Join these, too."""
-        for symbol in symbols:
-            if symbol not in self._waiting:
-                self._waiting.append(symbol)
-        if symbols:
-            self._more.set()
-
-    async def run(self) -> None:
-        """Until cancelled, or until the connection is gone."""
-        while True:
-            await self._more.wait()
-            self._more.clear()
-            while self._waiting:
-                symbol = self._waiting.popleft()
-                wish = self._client.session.wishes.get(symbol)
-                if wish is None:
-                    continue
-                try:
-                    await self._server.join(self._client, symbol, wish)
-                except Unavailable:
-                    # A shared read failed or the log was replaced: the next try finds another way or no client.
-                    await asyncio.sleep(1.0)
-                    self.add((symbol,))
-                except ConnectionError:
-                    return

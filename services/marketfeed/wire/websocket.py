@@ -2,6 +2,7 @@
 
 docs/websocket.md shows each of them; docs/asyncapi.yaml and docs/openapi.yaml are made from these types. 64-bit times
 are strings (`Nanos`), seconds are numbers. Values only, no state: what may be sent when is `domain/client_session.py`.
+Here is what the server says; what clients say is in `websocket_commands.py`.
 """
 
 from __future__ import annotations
@@ -13,97 +14,14 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
-from marketfeed.domain import client_session as session
+from marketfeed.domain import client_messages as session
 from marketfeed.domain.bars import BarColumns
-from marketfeed.domain.errors import ClientError
 
 PROTOCOL = 1
 
 Nanos = Annotated[str, Meta(pattern=r"^-?\d+$", description="Unix nanoseconds")]
 Seconds = Annotated[int, Meta(description="Unix seconds")]
 Id = int | str | None
-Symbols = Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(min_length=1, max_length=1000)]
-
-
-# --- client to server ---------------------------------------------------------------------------------------------
-
-
-class AuthIn(Struct, tag="auth"):
-    """The first message where the server asks for a token; again with a new one before the old one ends."""
-
-    token: str
-    id: Id = None
-
-
-class SubscribeIn(Struct, tag="subscribe"):
-    """Ask for symbols; each gets its own status in the answer."""
-
-    symbols: Symbols
-    channels: list[str] | None = None
-    interval_ms: Annotated[int, Meta(ge=1, le=3_600_000)] | None = None
-    from_: Annotated[int, Meta(ge=0, le=2**40)] | None = msgspec.field(name="from", default=None)
-    wait: bool = False
-    id: Id = None
-
-
-class UnsubscribeIn(Struct, tag="unsubscribe"):
-    """Ask for no more of these."""
-
-    symbols: Symbols
-    id: Id = None
-
-
-class PingIn(Struct, tag="ping"):
-    """Answered by `pong` at once."""
-
-    id: Id = None
-
-
-ClientMessage = AuthIn | SubscribeIn | UnsubscribeIn | PingIn
-
-_decoder = msgspec.json.Decoder(ClientMessage)
-
-
-def decode_command(message: str | bytes) -> session.Command:
-    """The command in a client's message.
-
-    Raises ClientError with code bad_json, unknown_type or bad_message and a sentence that names the place.
-    """
-    if isinstance(message, bytes):
-        raise ClientError("bad_json", "send text messages, not binary ones")
-    try:
-        found = _decoder.decode(message)
-    except msgspec.ValidationError as error:
-        text = str(error)
-        kind = "unknown_type" if text.endswith("`$.type`") or "field `type`" in text else "bad_message"
-        raise ClientError(kind, text) from error
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
-        raise ClientError("bad_json", f"this is not JSON: {error}") from error
-    match found:
-        case AuthIn():
-            return session.Auth(found.id, found.token)
-        case SubscribeIn():
-            channels = None if found.channels is None else tuple(found.channels)
-            symbols = session.symbols_of(found.symbols)
-            return session.Subscribe(found.id, symbols, channels, found.interval_ms, found.from_, found.wait)
-        case UnsubscribeIn():
-            return session.Unsubscribe(found.id, session.symbols_of(found.symbols))
-    return session.Ping(found.id)
-
-
-class _Identified(Struct):
-    id: Id = None
-
-
-_id_decoder = msgspec.json.Decoder(_Identified)
-
-
-def message_id(message: str | bytes) -> session.MessageId:
-    """The id of a message that could not be understood otherwise; None where there is none."""
-    try:
-        return _id_decoder.decode(message).id
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return None
 
 
 # --- server to client ---------------------------------------------------------------------------------------------
@@ -155,11 +73,39 @@ class StatusOf(Struct):
 
 
 class SubscribedOut(Struct, tag="subscribed"):
-    """Each symbol's fate, and what is in force."""
+    """Each symbol's fate, and what is in force; trades begin at `position`."""
 
     id: Id
     symbols: dict[str, StatusOf]
     channels: list[str]
+    interval_ms: int
+    emission: str
+    position: str
+
+
+class ResumedOut(Struct, tag="resumed"):
+    """Whether nothing is missing since the position asked for; else snapshots follow. Trades begin at `position`."""
+
+    id: Id
+    recovered: bool
+    symbols: dict[str, StatusOf]
+    channels: list[str]
+    interval_ms: int
+    emission: str
+    position: str
+
+
+class CaughtUp(Struct, tag="caught_up"):
+    """All that a resume owed has been sent."""
+
+    id: Id
+    position: str
+
+
+class IntervalOut(Struct, tag="interval"):
+    """Answer to `set`: what is in force from now on."""
+
+    id: Id
     interval_ms: int
 
 
@@ -270,6 +216,29 @@ class Snapshot(Struct, tag="snapshot"):
     status: SymbolState
     quote: Quote | None
     bars: Bars | None
+    bars_1m: Bars | None = None
+
+
+class Trades(Struct):
+    """Trades of one symbol as equally long columns, in the log's order; size 0 is a price update, which is no trade.
+
+    partition, offset and index together are a trade's identity, and rise by (offset, index) within a symbol.
+    conditions: the feed's codes of each trade, null where it has none; null as a whole if none of them has any.
+    """
+
+    symbol: str
+    event_ts: list[Nanos]
+    price: list[float]
+    size: list[float]
+    conditions: list[list[str] | None] | None
+    partition: int
+    offset: list[int]
+    index: list[int]
+    stamps: Stamps
+
+
+class TradesOut(Trades, tag="trades"):
+    """Every trade of a symbol since the last one."""
 
 
 class BarOut(Struct, tag="bar"):
@@ -307,6 +276,7 @@ class Heartbeat(Struct, tag="heartbeat"):
     watermark_ts: Nanos | None
     lag_ms: int
     stamps: Stamps | None
+    position: str | None = None
 
 
 class Conflated(Struct, tag="conflated"):
@@ -317,16 +287,16 @@ class Conflated(Struct, tag="conflated"):
 
 
 class Drain(Struct, tag="drain"):
-    """The server is about to restart."""
+    """The server is about to restart; `position` is the token to resume with, null while a snapshot is on its way."""
 
     reason: str
     reconnect_after_ms: int
-    position: str
+    position: str | None
 
 
 ServerMessage = (
-    Hello | AuthenticatedOut | SubscribedOut | UnsubscribedOut | PongOut | ErrorOut | Snapshot | QuoteOut | BarOut
-    | GapOut | StatusOut | Heartbeat | Conflated | Drain
+    Hello | AuthenticatedOut | SubscribedOut | ResumedOut | CaughtUp | UnsubscribedOut | IntervalOut | PongOut
+    | ErrorOut | Snapshot | QuoteOut | BarOut | TradesOut | GapOut | StatusOut | Heartbeat | Conflated | Drain
 )  # fmt: skip
 
 _encoder = msgspec.json.Encoder()
@@ -337,14 +307,20 @@ def encode(message: Struct) -> bytes:
     return _encoder.encode(message)
 
 
-def encode_reply(reply: session.Reply, now_ns: int) -> bytes:
-    """A reply of the session as JSON."""
+def encode_reply(reply: session.Reply, now_ns: int, position: str) -> bytes:
+    """A reply of the session as JSON; `position` is where trades begin."""
     match reply:
         case session.Authenticated():
             expires_ts = None if reply.expires_s is None else str(int(reply.expires_s * 1e9))
             return encode(AuthenticatedOut(reply.id, reply.subject, expires_ts))
         case session.Subscribed():
-            return encode(SubscribedOut(reply.id, _statuses(reply.symbols), list(reply.channels), reply.interval_ms))
+            in_force = (list(reply.channels), reply.interval_ms, reply.emission, position)
+            return encode(SubscribedOut(reply.id, _statuses(reply.symbols), *in_force))
+        case session.Resumed():
+            in_force = (list(reply.channels), reply.interval_ms, reply.emission, position)
+            return encode(ResumedOut(reply.id, reply.recovered, _statuses(reply.symbols), *in_force))
+        case session.InForce():
+            return encode(IntervalOut(reply.id, reply.interval_ms))
         case session.Unsubscribed():
             return encode(UnsubscribedOut(reply.id, _statuses(reply.symbols)))
         case session.Pong():

@@ -4,10 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from marketfeed.domain import client_messages as cm
 from marketfeed.domain import client_session as cs
-from marketfeed.domain.access import OPEN
-from marketfeed.domain.client_session import ClientSession, CloseCode, Goodbye, Limits, Subscribe, SymbolStatus
+from marketfeed.domain.access import OPEN, granted
+from marketfeed.domain.client_messages import CloseCode, Goodbye, Subscribe, SymbolStatus
+from marketfeed.domain.client_session import ClientSession, Limits
 from marketfeed.domain.errors import ClientError
+from marketfeed.domain.position import Position
 
 KNOWN = {"AAPL", "MSFT", "BINANCE:BTCUSDT"}
 
@@ -17,9 +20,9 @@ def session(known: set[str] = KNOWN, **limits: object) -> ClientSession:
     return ClientSession(bounds, known.__contains__, lambda: bool(known), started_s=100.0, principal=OPEN)
 
 
-def subscribed(outcome: cs.Outcome) -> cs.Subscribed:
+def subscribed(outcome: cm.Outcome) -> cm.Subscribed:
     reply = outcome.replies[0]
-    assert isinstance(reply, cs.Subscribed)
+    assert isinstance(reply, cm.Subscribed)
     return reply
 
 
@@ -40,7 +43,7 @@ def test_subscribing_again_renews_the_wish_even_at_the_limit() -> None:
     client.handle(Subscribe(1, ("AAPL",)))
     outcome = client.handle(Subscribe(2, ("AAPL",), ("quotes",), None, 5))
     assert outcome.join == ("AAPL",)
-    assert client.wishes["AAPL"] == cs.Wish(("quotes",), 5)
+    assert client.wishes["AAPL"] == cm.Wish(("quotes",), 5)
 
 
 def test_an_unknown_symbol_waits_if_asked_or_if_nothing_is_known_yet() -> None:
@@ -60,9 +63,9 @@ def test_unsubscribing_tells_what_was_there() -> None:
     """Left symbols are ok, others not_subscribed."""
     client = session()
     client.handle(Subscribe(1, ("AAPL", "MSFT")))
-    outcome = client.handle(cs.Unsubscribe(2, ("AAPL", "ZZ")))
+    outcome = client.handle(cm.Unsubscribe(2, ("AAPL", "ZZ")))
     assert outcome.replies == (
-        cs.Unsubscribed(2, {"AAPL": SymbolStatus.OK, "ZZ": SymbolStatus.NOT_SUBSCRIBED}),
+        cm.Unsubscribed(2, {"AAPL": SymbolStatus.OK, "ZZ": SymbolStatus.NOT_SUBSCRIBED}),
     )  # fmt: skip
     assert outcome.leave == ("AAPL",)
     assert list(client.wishes) == ["MSFT"]
@@ -79,9 +82,9 @@ def test_the_interval_is_a_multiple_of_the_tick_inside_the_bounds(wanted: int, e
 def test_an_unknown_channel_is_an_error_and_changes_nothing() -> None:
     """So is an empty list of channels."""
     client = session()
-    for channels in (("trades",), ()):
+    for channels in (("depth",), ()):
         outcome = client.handle(Subscribe(3, ("AAPL",), channels, 1000))
-        assert isinstance(problem := outcome.replies[0], cs.Problem)
+        assert isinstance(problem := outcome.replies[0], cm.Problem)
         assert (problem.id, problem.code) == (3, "unknown_channel")
     assert client.wishes == {}
     assert client.interval_ms == 50
@@ -93,7 +96,7 @@ def test_messages_beyond_the_rate_are_not_obeyed_and_abuse_ends_the_connection()
     assert [client.admit(100.0) for _ in range(5)] == [None] * 5
     refused = client.admit(100.0)
     assert refused is not None
-    assert isinstance(problem := refused.replies[0], cs.Problem)
+    assert isinstance(problem := refused.replies[0], cm.Problem)
     assert problem.code == "rate_limited"
     assert client.admit(100.2) is None
     outcomes = [client.admit(100.2) for _ in range(99)]
@@ -104,7 +107,7 @@ def test_bad_messages_are_answered_and_the_hundredth_is_the_last() -> None:
     """A client's mistake is an error with a code; only abuse costs the connection."""
     client = session()
     outcomes = [client.reject(ClientError("bad_json", "no"), 9) for _ in range(100)]
-    assert outcomes[0].replies == (cs.Problem(9, "bad_json", "no"),)
+    assert outcomes[0].replies == (cm.Problem(9, "bad_json", "no"),)
     assert [o.goodbye for o in outcomes[:-1]] == [None] * 99
     assert outcomes[-1].goodbye == Goodbye(CloseCode.BAD_CLIENT, "no")
 
@@ -141,8 +144,8 @@ def test_close_codes_say_who_may_come_back() -> None:
 
 names = st.sampled_from(["AAPL", "MSFT", "BINANCE:BTCUSDT", "XX", "Y" * 64, "Z" * 65, "a b"])
 commands = st.one_of(
-    st.builds(Subscribe, st.none(), st.lists(names, min_size=1, max_size=4).map(cs.symbols_of), wait=st.booleans()),
-    st.builds(cs.Unsubscribe, st.none(), st.lists(names, min_size=1, max_size=4).map(tuple)),
+    st.builds(Subscribe, st.none(), st.lists(names, min_size=1, max_size=4).map(tuple), wait=st.booleans()),
+    st.builds(cm.Unsubscribe, st.none(), st.lists(names, min_size=1, max_size=4).map(tuple)),
 )
 
 
@@ -155,10 +158,69 @@ def test_joins_and_leaves_always_add_up_to_the_wishes(sequence: list[cs.Command]
     for command in sequence:
         outcome = client.handle(command)
         reply = outcome.replies[0]
-        assert isinstance(reply, cs.Subscribed | cs.Unsubscribed)
-        if isinstance(reply, cs.Subscribed):
+        assert isinstance(reply, cm.Subscribed | cm.Unsubscribed)
+        if isinstance(reply, cm.Subscribed):
             held |= {s for s, status in reply.symbols.items() if status in (SymbolStatus.OK, SymbolStatus.PENDING)}
             assert set(outcome.join) <= KNOWN
         held -= set(outcome.leave)
         assert set(client.wishes) == held
         assert len(held) <= symbols_max
+
+
+def test_set_changes_the_interval_alone() -> None:
+    """And says what is in force."""
+    client = session()
+    assert client.handle(cm.Set(4, 333)).replies == (cm.InForce(4, 350),)
+    assert (client.interval_ms, client.wishes) == (350, {})
+
+
+def test_a_pattern_stands_for_what_is_not_named_itself() -> None:
+    """Named symbols go before patterns, older patterns before newer ones; a pattern takes one place of the bound."""
+    client = session(symbols_max=3)
+    client.handle(Subscribe(1, ("AAPL",), ("trades",)))
+    outcome = client.handle(Subscribe(2, ("*", "BIN*", "MSFT"), ("quotes",)))
+    assert subscribed(outcome).symbols == {"*": SymbolStatus.OK, "BIN*": SymbolStatus.OK, "MSFT": SymbolStatus.LIMIT}
+    assert outcome.join == ("*", "BIN*")
+    assert [client.wish_of(s) for s in ("AAPL", "ZZ")] == [cm.Wish(("trades",), None), cm.Wish(("quotes",), None)]
+    client.handle(cm.Unsubscribe(3, ("AAPL", "*")))
+    assert (client.wish_of("AAPL"), client.wish_of("BINANCE:X")) == (None, cm.Wish(("quotes",), None))
+
+
+@pytest.mark.parametrize("pattern", ["*", "A*"])
+def test_a_pattern_needs_a_token_that_grants_all_of_it(pattern: str) -> None:
+    """And ends with a token that does not."""
+    client = session()
+    client.principal = granted("alice", {"symbols": ["AA*"]})
+    assert subscribed(client.handle(Subscribe(1, (pattern, "AA*")))).symbols == {
+        pattern: SymbolStatus.FORBIDDEN, "AA*": SymbolStatus.OK,
+    }  # fmt: skip
+
+
+def test_a_resume_holds_wishes_like_a_subscription_and_waits_for_its_answer() -> None:
+    """The answer, not recovered until somebody says so, stands beside the position."""
+    client = session()
+    outcome = client.handle(cm.Resume("r", "topic@0=7", ("AAPL", "NEW"), ("trades", "quotes"), 100, "settled"))
+    statuses = {"AAPL": SymbolStatus.OK, "NEW": SymbolStatus.PENDING}
+    assert outcome.resume == cm.Resumed("r", False, statuses, ("quotes", "trades"), 100, "settled")
+    assert (outcome.replies, outcome.join, outcome.position) == ((), ("AAPL",), Position("topic", {0: 7}))
+    assert client.wishes["NEW"] == cm.Wish(("quotes", "trades"), None, "settled")
+
+
+@pytest.mark.parametrize(
+    ("position", "symbol", "channels", "code"),
+    [
+        ("7", "MSFT", ("quotes",), "bad_position"),
+        ("topic@0=7", "AAPL", ("quotes",), "resume_late"),
+        ("topic@0=7", "MSFT", ("trades",), "resume_late"),
+        ("topic@0=7", "MSFT", ("quotes",), None),
+    ],
+)
+def test_a_connection_has_one_place_in_the_tape(
+    position: str, symbol: str, channels: tuple[str, ...], code: str | None
+) -> None:
+    """Once trades are subscribed no others can be resumed, and what is subscribed cannot be either."""
+    client = session()
+    client.handle(Subscribe(1, ("AAPL",), ("trades",)))
+    outcome = client.handle(cm.Resume(2, position, (symbol,), channels))
+    assert [reply.code for reply in outcome.replies if isinstance(reply, cm.Problem)] == ([code] if code else [])
+    assert (outcome.resume is None) == (code is not None)

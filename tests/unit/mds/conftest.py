@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
@@ -21,7 +21,7 @@ from marketfeed.domain.position import Position
 from marketfeed.domain.second_cells import Cells
 from marketfeed.domain.sessions import calendar
 from marketfeed.domain.trades import NANOS, SymbolTable, TradeColumns
-from marketfeed.mds.fanout import Client
+from marketfeed.mds.clients import Client
 from marketfeed.mds.hub import Hub
 from marketfeed.mds.live import LiveState, nothing_known
 from marketfeed.wire.websocket import ServerMessage
@@ -150,6 +150,10 @@ class MemorySocket:
         while (message := await self.said.get()) is not None:
             yield message
 
+    def texts(self) -> list[str]:
+        """The raw messages that came since the last call."""
+        return [text.decode() for text in self._payloads()]
+
     async def close(self, code: int = 1000, reason: str = "") -> None:
         self.closed = True
         self.goodbye = (code, reason)
@@ -158,6 +162,9 @@ class MemorySocket:
 
     def take(self) -> list[Any]:
         """The messages that came since the last call."""
+        return [msgspec.json.decode(text, type=ServerMessage) for text in self._payloads()]
+
+    def _payloads(self) -> list[bytes]:
         stream, self.frames = b"".join(self.frames), []
         found = []
         while stream:
@@ -166,7 +173,7 @@ class MemorySocket:
                 size, start = int.from_bytes(stream[2:4]), 4
             elif size == 127:
                 size, start = int.from_bytes(stream[2:10]), 10
-            found.append(msgspec.json.decode(stream[start : start + size], type=ServerMessage))
+            found.append(stream[start : start + size])
             stream = stream[start + size :]
         return found
 
@@ -186,6 +193,15 @@ class Market:
 
 @pytest.fixture
 def market() -> Market:
+    return made_market()
+
+
+@pytest.fixture
+def new_market() -> Callable[[], Market]:
+    return made_market
+
+
+def made_market() -> Market:
     goodbyes: list[tuple[Client, Any]] = []
     hub = Hub(50, 1000, lambda client, goodbye: goodbyes.append((client, goodbye)))
     hub.begin(LiveState(nothing_known(TOPIC, {0: 0}), calendar("24x7"), 5, 1 << 20))

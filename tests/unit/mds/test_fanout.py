@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from marketfeed.domain.access import OPEN
-from marketfeed.domain.client_session import BARS, CHANNELS, QUOTES, ClientSession, CloseCode, Limits
-from marketfeed.mds.fanout import NOTHING, Client, Fanout
+from marketfeed.domain.client_messages import BARS, DEFAULT_CHANNELS, QUOTES, CloseCode, Wish
+from marketfeed.domain.client_session import ClientSession, Limits
+from marketfeed.mds.clients import NOTHING, Client
+from marketfeed.mds.fanout import Fanout
 from marketfeed.mds.frames import Frames
-from marketfeed.wire.websocket import BarOut, Conflated, Heartbeat, QuoteOut
+from marketfeed.wire.websocket import BarOut, Conflated, Heartbeat, QuoteOut, TradesOut
 
 
 class Setting:
@@ -26,13 +30,15 @@ class Setting:
         market.log.own("A", "B")
         self.state.commit(0.0)
 
-    def client(self, *symbols: str, channels: tuple[str, ...] = CHANNELS, interval_ms: int = 50, **limits: Any) -> Any:
+    def client(
+        self, *symbols: str, channels: tuple[str, ...] = DEFAULT_CHANNELS, interval_ms: int = 50, **limits: Any
+    ) -> Any:
         session = ClientSession(Limits(**limits), lambda _: True, lambda: True, self.now_s, OPEN)
         session.interval_ms = interval_ms
         socket = self.new_socket()
         client = self.fanout.add(session, socket)
         for symbol in symbols:
-            self.fanout.activate(client, self.state.symbols.id(symbol), channels)
+            self.fanout.activate(client, [self.state.symbols.id(symbol)], Wish(channels, None))
         return client
 
     def turns(self, count: int = 1) -> None:
@@ -140,7 +146,7 @@ def test_everybody_has_a_heartbeat_a_second(setting: Setting) -> None:
 def test_a_left_symbol_is_silent_and_a_removed_client_is_forgotten(setting: Setting) -> None:
     """Deactivation and removal take effect at once, and shared subscriptions are let go with their last user."""
     client = setting.client("A", "B")
-    setting.fanout.deactivate(client, setting.state.symbols.id("A"))
+    setting.fanout.deactivate(client, [setting.state.symbols.id("A")])
     setting.market.log.trade("A", 0, 10.0)
     setting.market.log.trade("B", 0, 20.0)
     setting.turns()
@@ -158,6 +164,100 @@ def test_what_all_have_seen_is_forgotten(setting: Setting) -> None:
         setting.market.log.trade("A", turn / 10, 10.0)
         setting.turns()
     assert len(setting.state.log) <= 65
+
+
+def taped(setting: Setting, *symbols: str, **options: Any) -> Any:
+    """A client that gets trades of these symbols."""
+    client = setting.client(**options)
+    setting.fanout.tape_from(client, [setting.state.symbols.id(symbol) for symbol in symbols])
+    return client
+
+
+def traded(client: Any) -> list[tuple[str, int]]:
+    """Symbol and offset of each trade that came."""
+    return [(m.symbol, offset) for m in news(client) if isinstance(m, TradesOut) for offset in m.offset]
+
+
+def test_every_trade_comes_to_all_that_are_in_step_by_the_same_bytes(setting: Setting) -> None:
+    """However long their intervals; frames are encoded once, and a client of one symbol gets that one alone."""
+    twins, slow, one = (
+        [taped(setting, "A", "B") for _ in range(2)],
+        taped(setting, "A", "B", interval_ms=400),
+        taped(setting, "B"),
+    )
+    for turn in range(16):
+        setting.market.log.trade("AB"[turn % 2], turn / 10, 10.0 + turn)
+        setting.turns()
+    offsets = [("AB"[turn % 2], turn + 1) for turn in range(16)]
+    assert twins[0].outlet.frames[5] is twins[1].outlet.frames[5]
+    assert traded(twins[0]) == offsets
+    assert sorted(traded(slow), key=lambda trade: trade[1]) == offsets
+    assert traded(one) == [trade for trade in offsets if trade[0] == "B"]
+
+
+def test_a_client_without_room_keeps_its_place_and_one_that_lost_it_goes(setting: Setting) -> None:
+    """Skipped turns cost no trade; once the ring has let go of the place the end is 4006, and nobody else notices."""
+    setting.state.tape._bytes_max = 12_000
+    client, other = (taped(setting, "A", buffer_bytes_max=1000) for _ in range(2))
+    for lost in (False, True):
+        client.outlet.buffered_bytes = 5000
+        for turn in range(20 if lost else 5):
+            setting.market.log.trade("A", turn / 10, 10.0)
+            setting.turns()
+        client.outlet.buffered_bytes = 0
+        setting.turns()
+        if not lost:
+            assert [offset for _, offset in traded(client)] == [1, 2, 3, 4, 5]
+    assert [(c, g.code) for c, g in setting.goodbyes] == [(client, CloseCode.TAPE_LOST)]
+    assert [offset for _, offset in traded(other)] == list(range(1, 26))
+
+
+def test_one_write_a_turn_with_the_heartbeat_too(setting: Setting) -> None:
+    """Trades, quotes, bars and the heartbeat go out together."""
+    client = taped(setting, "A")
+    setting.fanout.activate(client, [setting.state.symbols.id("A")], Wish(DEFAULT_CHANNELS, None))
+    writes = []
+    for turn in range(40):
+        setting.market.log.trade("A", turn / 10, 10.0)
+        setting.turns()
+        writes.append(len(client.outlet.frames))
+    assert writes == list(range(1, 41))
+
+
+def test_a_heartbeat_tells_the_position_only_when_it_means_something(setting: Setting) -> None:
+    """None while a snapshot is on its way; with trades that wait, neither the newest position nor a watermark."""
+    client = taped(setting, "A", interval_ms=60_000)
+    setting.market.log.watermark(5)
+    setting.turns(20)
+    client.settled = False
+    setting.turns(20)
+    client.settled = True
+    assert [m.position for m in client.outlet.take()] == ["topic@0=2", None]
+    setting.market.log.trade("A", 1, 10.0)
+    setting.turns(20)
+    trades, beat = client.outlet.take()
+    assert (trades.offset, beat.position, beat.watermark_ts) == ([2], "topic@0=3", str(1_790_000_005 * 10**9))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.booleans()), max_size=60))
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_no_pattern_of_trading_and_stopping_costs_or_repeats_a_trade(
+    new_market: Any, new_socket: Any, steps: list[tuple[int, int, bool]]
+) -> None:
+    """Trades come, clients of different intervals have room or not: each has every trade once, in order, at the end."""
+    setting = Setting(new_market(), new_socket)
+    clients = [taped(setting, "A", "B", interval_ms=interval) for interval in (50, 100, 350)]
+    for trades, client, stops in steps:
+        for _ in range(trades):
+            setting.market.log.trade("AB"[trades % 2], 1.0, 10.0)
+        clients[client].outlet.buffered_bytes = 10**9 if stops else 0
+        setting.turns()
+    for client in clients:
+        client.outlet.buffered_bytes = 0
+    setting.turns(8)
+    everything = list(range(1, 1 + sum(trades for trades, _, _ in steps)))
+    for client in clients:
+        assert sorted(offset for _, offset in traded(client)) == everything
 
 
 def test_an_unauthenticated_client_is_sent_away(setting: Setting) -> None:

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any, get_args
 
-from marketfeed.domain.client_session import CloseCode
+from marketfeed.domain.client_messages import CloseCode
 from marketfeed.mds.openapi import as_yaml, asyncapi, openapi, write
 from marketfeed.wire import websocket as wire
+from marketfeed.wire import websocket_commands as commands
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -25,7 +26,7 @@ def test_every_message_is_described() -> None:
     document = asyncapi()
     tags = {
         side: {kind.__struct_config__.tag for kind in get_args(union)}
-        for side, union in (("toClient", wire.ServerMessage), ("toServer", wire.ClientMessage))
+        for side, union in (("toClient", wire.ServerMessage), ("toServer", commands.ClientMessage))
     }
     assert set(document["components"]["messages"]) == tags["toClient"] | tags["toServer"]
     for side, expected in tags.items():

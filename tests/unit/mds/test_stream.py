@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,7 +13,14 @@ import pytest
 from marketfeed.adapters.tokens import TokenGate
 from marketfeed.domain.access import Gate, Seats
 from marketfeed.domain.client_session import Limits
+from marketfeed.domain.errors import Unavailable
+from marketfeed.domain.log import Gap
+from marketfeed.domain.trades import NANOS
+from marketfeed.mds import recovery as recovery_module
+from marketfeed.mds.history import Archive
 from marketfeed.mds.hub import Hub
+from marketfeed.mds.joins import Joins
+from marketfeed.mds.recovery import Recovery
 from marketfeed.mds.snapshot import Snapshots
 from marketfeed.mds.stream import Greeting, StreamServer
 from marketfeed.wire import websocket as w
@@ -23,11 +30,25 @@ OPEN_GATE = TokenGate(open=True)
 GREETING = Greeting(version="1", feed="feed", instance="i", calendar="24x7", heartbeat_ms=1000)
 
 
+class NoOwners:
+    """A store that knows no owners, as the ring holds all of these small logs."""
+
+    async def read_owners(
+        self, feed: str, start: Mapping[int, int]
+    ) -> tuple[dict[int, list[Any]], dict[int, list[Any]]]:
+        raise Unavailable("PostgreSQL", feed, "away")
+
+
+def no_log() -> Any:
+    raise AssertionError("the log is not read again in these tests")
+
+
 class Talk:
     """A connected client: says, and waits for answers of a kind."""
 
-    def __init__(self, hub: Hub, socket: Any) -> None:
+    def __init__(self, hub: Hub, server: StreamServer, socket: Any) -> None:
         self.hub = hub
+        self.server = server
         self.socket = socket
         self.heard: list[Any] = []
 
@@ -52,12 +73,17 @@ def connect(market: Any, store: Any, cache: Any, new_socket: Any) -> Any:
     @asynccontextmanager
     async def talking(gate: Gate = OPEN_GATE, **limits: Any) -> AsyncIterator[Talk]:
         snapshots = Snapshots(market.hub, store, cache, "feed", 2)
-        server = StreamServer(market.hub, snapshots, Limits(**limits), GREETING, 4, 1000, gate, Seats(2))
+        bounds = Limits(**limits)
+        archive = Archive(market.hub, snapshots, store, "feed")
+        joins = Joins(market.hub, snapshots, archive, 4, 1000, bounds.buffer_bytes_max)
+        recovery = Recovery(market.hub, NoOwners(), "feed", no_log)
+        server = StreamServer(market.hub, joins, recovery, bounds, GREETING, gate, Seats(2))
+        market.hub.on_appeared = server.on_appeared
         socket = new_socket()
         market.hub.tick()
         serving = asyncio.ensure_future(server.serve(socket))
         try:
-            yield Talk(market.hub, socket)
+            yield Talk(market.hub, server, socket)
         finally:
             await socket.close()
             await serving
@@ -191,3 +217,187 @@ async def test_clients_of_a_replaced_log_are_told_to_come_back(market: Any, conn
         await talk.hear(w.Hello)
         market.restart()
         assert [int(goodbye.code) for _, goodbye in market.goodbyes] == [1012]
+
+
+async def test_trades_begin_with_the_answer_and_outlive_a_renewal(market: Any, store: Any, connect: Any) -> None:
+    """They wait for no snapshot; subscribing again costs none of them, and unsubscribing ends them."""
+    market.log.own("A", "B")
+    async with connect() as talk:
+        talk.say(type="subscribe", id=1, symbols=["A"], channels=["trades"])
+        ack = await talk.hear(w.SubscribedOut)
+        assert (ack.position, ack.channels, ack.emission) == ("topic@0=1", ["trades"], "fast")
+        market.log.trade("A", 1, 5.0)
+        assert (await talk.hear(w.TradesOut)).price == [5.0]
+        talk.say(type="subscribe", symbols=["A"], channels=["trades", "bars_1s"])
+        market.log.trade("A", 2, 6.0)
+        market.log.trade("A", 3, 7.0)
+        prices: list[float] = []
+        while len(prices) < 2:
+            prices += (await talk.hear(w.TradesOut)).price
+        assert prices == [6.0, 7.0]
+        await talk.hear(w.Heartbeat, lambda m: m.position is not None)
+        talk.say(type="unsubscribe", symbols=["A"])
+        await talk.hear(w.UnsubscribedOut)
+        market.log.trade("A", 4, 8.0)
+        await talk.hear(w.Heartbeat)
+        assert not [m for m in talk.heard if isinstance(m, w.TradesOut | w.BarOut)]
+
+
+async def test_a_wildcard_brings_symbols_that_come_later_and_a_name_goes_before_it(
+    market: Any, store: Any, connect: Any
+) -> None:
+    """`*` is one subscription; what was said of a symbol itself counts for it until that is taken back."""
+    market.log.own("A", "B")
+    async with connect(symbols_max=2) as talk:
+        talk.say(type="subscribe", symbols=["B"], channels=["trades"])
+        talk.say(type="subscribe", id=2, symbols=["*", "C"], channels=["quotes"])
+        ack = await talk.hear(w.SubscribedOut, lambda m: m.id == 2)
+        assert {name: of.status for name, of in ack.symbols.items()} == {"*": "ok", "C": "unknown_symbol"}
+        await talk.hear(w.Snapshot, lambda m: m.symbol == "A")
+        market.log.own("C")
+        await talk.hear(w.Snapshot, lambda m: m.symbol == "C")
+        market.log.trade("B", 1, 5.0)
+        market.log.trade("C", 1, 6.0)
+        assert (await talk.hear(w.QuoteOut)).symbol == "C"
+        assert (await talk.hear(w.TradesOut)).symbol == "B"
+        talk.say(type="unsubscribe", symbols=["B"])
+        await talk.hear(w.Snapshot, lambda m: m.symbol == "B")
+        market.log.trade("B", 2, 7.0)
+        assert (await talk.hear(w.QuoteOut)).price == 7.0
+        talk.say(type="unsubscribe", symbols=["*"])
+        await talk.hear(w.UnsubscribedOut)
+        market.log.trade("B", 3, 8.0)
+        await talk.hear(w.Heartbeat)
+        assert not [m for m in talk.heard if isinstance(m, w.QuoteOut | w.TradesOut)]
+
+
+async def test_settled_bars_come_once_they_are_closed(market: Any, store: Any, connect: Any) -> None:
+    """An open second is not told of, in the snapshot neither."""
+    market.log.own("A")
+    market.log.trade("A", 0, 1.0)
+    market.log.trade("A", 5, 2.0)
+    market.log.watermark(4)
+    async with connect() as talk:
+        talk.say(type="subscribe", symbols=["A"], channels=["bars_1s"], emission="settled")
+        snapshot = await talk.hear(w.Snapshot)
+        assert snapshot.bars.start == [T0]
+        market.log.trade("A", 6, 3.0)
+        await talk.hear(w.Heartbeat)
+        market.log.watermark(8)
+        bar = await talk.hear(w.BarOut)
+        assert (bar.bars.start, bar.bars.state) == ([T0 + 5, T0 + 6], [1, 1])
+        market.log.trade("A", 5.5, 9.0)
+        bar = await talk.hear(w.BarOut)
+        assert (bar.bars.start, bar.bars.state, bar.bars.high) == ([T0 + 5], [2], [9.0])
+
+
+async def test_a_resume_gives_what_was_missed_and_says_when_that_is_all(market: Any, store: Any, connect: Any) -> None:
+    """Every trade, each changed bar as it is now, the newest quote, where the symbol stands; no snapshot."""
+    market.log.own("A", "B")
+    for second in range(4):
+        market.log.trade("A", second, 10.0 + second)
+    store.upto = 5
+    async with connect() as talk:
+        channels = ["quotes", "bars_1s", "trades"]
+        talk.say(type="resume", id="r", symbols=["A", "B"], channels=channels, position="topic@0=3", interval_ms=100)
+        resumed = await talk.hear(w.ResumedOut)
+        assert (resumed.id, resumed.recovered, resumed.interval_ms) == ("r", True, 100)
+        assert resumed.position == "topic@0=3"
+        assert (await talk.hear(w.CaughtUp)).position == "topic@0=5"
+        market.log.trade("A", 4, 20.0)
+        assert (await talk.hear(w.QuoteOut)).price == 20.0
+
+
+async def test_what_a_resume_brings_is_exact(market: Any, store: Any, connect: Any) -> None:
+    """In its order: the answer, the standing, bars and quotes, trades; then `caught_up`."""
+    market.log.own("A")
+    for second in range(4):
+        market.log.trade("A", second, 10.0 + second)
+    market.log.write(Gap(("A",), T0 * NANOS, T0 * NANOS, "restart", 0))
+    store.upto = 5
+    async with connect() as talk:
+        await talk.hear(w.Hello)
+        talk.say(type="resume", symbols=["A"], channels=["quotes", "bars_1s", "trades"], position="topic@0=3")
+        async with asyncio.timeout(5):
+            while not any(isinstance(m, w.CaughtUp) for m in talk.heard):
+                talk.heard += talk.socket.take()
+                await asyncio.sleep(0.001)
+                talk.hub.tick()
+        heard = [m for m in talk.heard if not isinstance(m, w.Heartbeat)]
+        kinds = [type(m) for m in heard]
+        assert kinds[:3] == [w.ResumedOut, w.StatusOut, w.GapOut]
+        assert w.Snapshot not in kinds
+        trades = [offset for m in heard if isinstance(m, w.TradesOut) for offset in m.offset]
+        assert trades == [3, 4]
+        bars = {
+            start: close
+            for m in heard
+            if isinstance(m, w.BarOut)
+            for start, close in zip(m.bars.start, m.bars.close, strict=True)
+        }
+        assert bars == {T0 + second: 10.0 + second for second in range(4)}
+        assert [m.price for m in heard if isinstance(m, w.QuoteOut)] == [13.0]
+        assert heard[-1].position == "topic@0=6"
+
+
+@pytest.mark.parametrize("position", ["other@0=3", "topic@0=99", "topic@0=0,1=0"])
+async def test_what_cannot_be_had_whole_begins_anew(
+    market: Any, store: Any, connect: Any, position: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another log, the future, other partitions: a snapshot, and trades from now on."""
+    monkeypatch.setattr(recovery_module, "REACH_S", 0.05)
+    market.log.own("A")
+    market.log.trade("A", 1, 10.0)
+    store.upto = 2
+    async with connect() as talk:
+        talk.say(type="resume", symbols=["A"], channels=["bars_1s", "trades"], position=position)
+        resumed = await talk.hear(w.ResumedOut)
+        assert (resumed.recovered, resumed.position) == (False, "topic@0=2")
+        assert (await talk.hear(w.Snapshot)).bars.start == [T0 + 1]
+        market.log.trade("A", 2, 11.0)
+        assert (await talk.hear(w.TradesOut)).offset == [2]
+
+
+async def test_bars_that_the_store_cannot_give_come_as_a_snapshot(market: Any, store: Any, connect: Any) -> None:
+    """PostgreSQL away during a resume: a snapshot tells what it is made of, in place of half of the bars."""
+    market.log.own("A")
+    for second in range(30):
+        market.log.trade("A", second, 10.0 + second)
+    market.log.watermark(29)
+    market.hub.tick()
+    market.hub.state.evict({0: 40})
+    store.away = True
+    async with connect() as talk:
+        talk.say(type="resume", symbols=["A"], channels=["bars_1s"], position="topic@0=3")
+        assert (await talk.hear(w.ResumedOut)).recovered
+        assert (await talk.hear(w.Snapshot)).source == "memory"
+
+
+async def test_a_drain_tells_each_client_its_own_place(market: Any, store: Any, connect: Any) -> None:
+    """All that is known is sent before; a client whose snapshot is on its way has no place."""
+    market.log.own("A")
+    async with connect() as talk:
+        talk.say(type="subscribe", symbols=["A"], channels=["trades"], interval_ms=60_000)
+        await talk.hear(w.Heartbeat, lambda m: m.position is not None)
+        market.log.trade("A", 1, 10.0)
+        talk.server.drain()
+        talk.heard += talk.socket.take()
+        trades, drain = talk.heard[-2:]
+        assert (trades.offset, drain.position) == ([1], "topic@0=2")
+        next(iter(market.hub.fanout.everyone())).settled = False
+        talk.server.drain()
+        assert talk.socket.take()[-1].position is None
+
+
+async def test_a_client_that_takes_nothing_is_not_read_from(market: Any, connect: Any) -> None:
+    """So its answers cannot pile up."""
+    market.log.own("A")
+    async with connect(buffer_bytes_max=1000) as talk:
+        await talk.hear(w.Hello)
+        talk.socket.buffered_bytes = 900
+        for number in range(50):
+            talk.say(type="ping", id=number)
+        await asyncio.sleep(0.03)
+        assert not talk.socket.take()
+        talk.socket.buffered_bytes = 0
+        assert (await talk.hear(w.PongOut)).id == 0

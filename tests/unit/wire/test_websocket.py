@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketfeed.domain import client_session as cs
+from marketfeed.domain import client_messages as cs
 from marketfeed.domain.bars import reduce_trades
 from marketfeed.domain.errors import ClientError
 from marketfeed.wire import websocket as w
+from marketfeed.wire import websocket_commands as c
 
 DOCS = Path(__file__).parents[3] / "docs" / "websocket.md"
 
@@ -33,8 +34,8 @@ def examples() -> list[dict[str, object]]:
 @pytest.mark.parametrize("example", examples(), ids=lambda e: str(e.get("type") or sorted(e)[0]))
 def test_every_example_of_the_documentation_is_exact(example: dict[str, object]) -> None:
     """Each example decodes as its type and encodes to the same fields and values: none missing, none invented."""
-    if example.get("type") in {"auth", "subscribe", "unsubscribe", "ping"}:
-        w.decode_command(json.dumps(example))
+    if example.get("type") in {"auth", "subscribe", "resume", "unsubscribe", "set", "ping"}:
+        c.decode_command(json.dumps(example))
         return
     kinds = [w.ServerMessage] if "type" in example else [w.SymbolList, w.BarsAnswer, w.ConfigAnswer, w.ErrorAnswer]
     for kind in kinds:
@@ -56,7 +57,10 @@ def test_every_example_of_the_documentation_is_exact(example: dict[str, object])
         ('"\ud800"', "bad_json"),
         ("[" * 5000, "bad_message"),
         ("{}", "unknown_type"),
-        ('{"type":"resume"}', "unknown_type"),
+        ('{"type":"replay"}', "unknown_type"),
+        ('{"type":"resume","symbols":["A"]}', "bad_message"),
+        ('{"type":"set","interval_ms":0}', "bad_message"),
+        ('{"type":"subscribe","symbols":["A"],"emission":"never"}', "bad_message"),
         ('{"type":7}', "unknown_type"),
         ("[]", "bad_message"),
         ('{"type":"subscribe"}', "bad_message"),
@@ -71,7 +75,7 @@ def test_every_example_of_the_documentation_is_exact(example: dict[str, object])
 def test_a_bad_message_has_a_code(text: str | bytes, code: str) -> None:
     """Whatever comes, the answer is a ClientError with a documented code and a sentence."""
     with pytest.raises(ClientError) as error:
-        w.decode_command(text)
+        c.decode_command(text)
     assert error.value.code == code
     assert error.value.message
 
@@ -87,21 +91,21 @@ pieces = st.sampled_from(
 def test_garbage_never_escapes_the_tree_of_errors(message: str | bytes) -> None:
     """Any text or bytes: a command or a ClientError; its id or None."""
     try:
-        w.decode_command(message)
+        c.decode_command(message)
     except ClientError:
-        w.message_id(message)
+        c.message_id(message)
 
 
 def test_the_id_of_a_bad_message_is_found_where_there_is_one() -> None:
     """So that a client can match the error with its request."""
-    assert w.message_id('{"type":"subscribe","id":4}') == 4
-    assert w.message_id('{"id":"x"') is None
-    assert w.message_id('{"id":[]}') is None
+    assert c.message_id('{"type":"subscribe","id":4}') == 4
+    assert c.message_id('{"id":"x"') is None
+    assert c.message_id('{"id":[]}') is None
 
 
 def test_symbols_are_taken_once() -> None:
     """A symbol twice in one request is one symbol; unknown fields are ignored."""
-    command = w.decode_command('{"type":"subscribe","symbols":["B","A","B"],"from":5,"new_field":1}')
+    command = c.decode_command('{"type":"subscribe","symbols":["B","A","B"],"from":5,"new_field":1}')
     assert command == cs.Subscribe(None, ("B", "A"), from_s=5)
 
 
@@ -109,10 +113,12 @@ def test_replies_have_the_documented_shape() -> None:
     """One of each kind."""
     ok = cs.SymbolStatus.OK
     assert [
-        json.loads(w.encode_reply(reply, 5))
+        json.loads(w.encode_reply(reply, 5, "t@0=1"))
         for reply in (
             cs.Authenticated(0, "alice", 17.0),
             cs.Subscribed("a", {"X": ok}, ("quotes",), 50),
+            cs.Resumed("r", True, {"X": ok}, ("trades",), 50, "settled"),
+            cs.InForce(3, 100),
             cs.Unsubscribed(2, {"X": cs.SymbolStatus.NOT_SUBSCRIBED}),
             cs.Pong(None),
             cs.Problem(4, "bad_json", "no"),
@@ -121,8 +127,13 @@ def test_replies_have_the_documented_shape() -> None:
         {"type": "authenticated", "id": 0, "subject": "alice", "expires_ts": "17000000000"},
         {
             "type": "subscribed", "id": "a", "symbols": {"X": {"status": "ok"}}, "channels": ["quotes"],
-            "interval_ms": 50,
+            "interval_ms": 50, "emission": "fast", "position": "t@0=1",
         },
+        {
+            "type": "resumed", "id": "r", "recovered": True, "symbols": {"X": {"status": "ok"}},
+            "channels": ["trades"], "interval_ms": 50, "emission": "settled", "position": "t@0=1",
+        },
+        {"type": "interval", "id": 3, "interval_ms": 100},
         {"type": "unsubscribed", "id": 2, "symbols": {"X": {"status": "not_subscribed"}}},
         {"type": "pong", "id": None, "server_ts": "5"},
         {"type": "error", "id": 4, "code": "bad_json", "message": "no"},

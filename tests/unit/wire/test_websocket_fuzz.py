@@ -8,11 +8,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketfeed.domain import client_session as cs
 from marketfeed.domain.access import AccessDenied, Denial, granted
-from marketfeed.domain.client_session import Admission, ClientSession, Limits, Problem
+from marketfeed.domain.client_messages import Outcome, Problem
+from marketfeed.domain.client_session import Admission, ClientSession, Limits
 from marketfeed.domain.errors import ClientError
-from marketfeed.wire.websocket import decode_command, encode_reply, message_id
+from marketfeed.wire.websocket import encode_reply
+from marketfeed.wire.websocket_commands import decode_command, message_id
 
 SYMBOLS = [f"S{n}" for n in range(12)]
 LIMITS = Limits(symbols_max=5, messages_per_s=20)
@@ -24,9 +25,9 @@ _json = st.recursive(
     max_leaves=15,
 )
 _id = st.none() | st.integers() | st.text(max_size=5) | _json
-_symbols = st.lists(st.sampled_from([*SYMBOLS, "X", "two words", ""]), max_size=8) | _json
+_symbols = st.lists(st.sampled_from([*SYMBOLS, "X", "S1*", "*", "two words", ""]), max_size=8) | _json
 _shaped = st.fixed_dictionaries(
-    {"type": st.sampled_from(["auth", "subscribe", "unsubscribe", "ping", "resume"]) | _json},
+    {"type": st.sampled_from(["auth", "subscribe", "unsubscribe", "ping", "resume", "set"]) | _json},
     optional={
         "id": _id,
         "token": st.sampled_from(["good", "bad"]) | _json,
@@ -35,6 +36,8 @@ _shaped = st.fixed_dictionaries(
         "interval_ms": st.integers() | _json,
         "from": st.integers() | _json,
         "wait": st.booleans() | _json,
+        "emission": st.sampled_from(["fast", "settled", "slow"]) | _json,
+        "position": st.sampled_from(["topic@0=7", "topic@", "0=7"]) | _json,
     },
 )
 _messages = (_shaped | _json).map(json.dumps) | st.text() | st.binary()
@@ -46,7 +49,7 @@ def admit(token: str) -> Admission:
     return Admission(WHO, 50.0)
 
 
-def heard(client: ClientSession, now_s: float, message: Any) -> cs.Outcome:
+def heard(client: ClientSession, now_s: float, message: Any) -> Outcome:
     """As `mds/stream.py` does it."""
     refused = client.admit(now_s)
     if refused is not None:
@@ -78,13 +81,14 @@ def test_a_session_answers_everything_and_holds_no_more_than_its_bounds(
     for message, pause_s in said:
         now_s += pause_s
         outcome = heard(client, now_s, message)
-        for reply in outcome.replies:
-            assert json.loads(encode_reply(reply, 1))
+        assert (outcome.resume is None) == (outcome.position is None)
+        for reply in (*outcome.replies, *([outcome.resume] if outcome.resume else [])):
+            assert json.loads(encode_reply(reply, 1, ""))
             if isinstance(reply, Problem):
                 assert reply.message
         assert client.authenticated or not client.wishes
         assert len(client.wishes) <= LIMITS.symbols_max
-        assert set(outcome.join) <= client.wishes.keys() <= set(SYMBOLS) | {"X"}
+        assert set(outcome.join) <= client.wishes.keys() <= set(SYMBOLS) | {"X", "S1*"}
         assert LIMITS.interval_ms_min <= client.interval_ms <= LIMITS.interval_ms_max
         if outcome.goodbye is not None:
             return
