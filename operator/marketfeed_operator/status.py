@@ -26,9 +26,9 @@ from marketfeed_operator.spec_status import CONDITIONS, MESSAGE_LENGTH_MAX, OVER
 from marketfeed_operator.status_findings import Finding, findings
 from marketfeed_operator.status_shards import (
     ShardView,
-    all_published,
     greatest_lag,
     history_status,
+    published,
     shard_status,
     shard_views,
     total_rate,
@@ -85,9 +85,18 @@ class _Seen:
     overflow: int
     unsettled: list[str]
     resharding: bool
-    all_published: bool
+    published: int
+    planned: int
     waiting: int
     job: Object | None
+
+    @property
+    def all_published(self) -> bool:
+        """Whether connected pods together publish as many symbols as the plan has, whichever shard they are of.
+
+        While a shard starts or leaves, symbols are still published by those that had them.
+        """
+        return 0 < self.planned <= self.published
 
     @property
     def history(self) -> str | None:
@@ -168,7 +177,8 @@ def _look(feed: MarketFeed, state: FeedState, planned: Planned, wanted: Desired 
         overflow=len(planned.plan.overflow),
         unsettled=sorted({*missing, *unsettled, *_held(wanted)}),
         resharding=moving,
-        all_published=all_published(state, planned.plan),
+        published=published(state),
+        planned=len(planned.plan.assigned),
         waiting=len(wanted.waiting) if wanted is not None else 0,
         job=state.named("Job", history_name(feed)) if feed.spec.source.history is not None else None,
     )
@@ -290,9 +300,12 @@ def _degraded(seen: _Seen, worst: Finding | None) -> _Judgement:
     if worst is not None and seen.prepared:
         return _Judgement(True, worst.reason, worst.message)
     short = [view for view in seen.shards if view.serving and view.at_work < seen.feed.spec.redundancy]
+    names = ", ".join(str(view.shard) for view in short)
     if short and seen.feed.spec.redundancy > 1:
-        names = ", ".join(str(view.shard) for view in short)
         return _Judgement(True, Reason.NO_STANDBY, f"fewer members than spec.redundancy at work in shard {names}")
+    if short and seen.published < seen.planned:
+        told = f"{seen.published} of {seen.planned} symbols are published"
+        return _Judgement(True, Reason.RESHARDING, f"shard {names} is taking symbols over: {told}")
     return _Judgement(False, Reason.AS_SPECIFIED, "all that was asked for is served")
 
 

@@ -66,14 +66,10 @@ def _published(reading: PodReading) -> int:
     return value if isinstance(value, int) else 0
 
 
-def all_published(state: FeedState, plan: Plan) -> bool:
-    """Whether connected pods together publish as many symbols as the plan has, whichever shard they are of.
-
-    While a shard starts or leaves, symbols are still published by those that had them.
-    """
+def published(state: FeedState) -> int:
+    """How many symbols connected pods publish together, by their own word."""
     readings = [reading for pod in state.pods("ingest") if (reading := state.reading(pod)) is not None]
-    published = sum(_published(reading) for reading in readings if reading.body.get("connected") is True)
-    return bool(plan.assigned) and published >= len(plan.assigned)
+    return sum(_published(reading) for reading in readings if reading.body.get("connected") is True)
 
 
 def _revision(reading: PodReading | None) -> int | None:
