@@ -215,7 +215,7 @@ def _deployment(feed: MarketFeed, defaults: PodDefaults, member: Member, key: in
     if key is not None and feed.spec.source.finnhub is not None:
         has_key = {API_KEY: key_text(feed.spec.source.finnhub.api_keys[key])}
         template["metadata"].setdefault("annotations", {}).update(has_key)
-    made = deployment(feed, ingest_name(feed, member), labels, selector_of(feed, "ingest", **parts), template)
+    made = deployment(feed, defaults, ingest_name(feed, member), labels, selector_of(feed, "ingest", **parts), template)
     made["metadata"]["annotations"] |= {KAFKA: feed.spec.kafka.bootstrap_servers, **has_key}
     return made
 

@@ -36,6 +36,7 @@ class PodDefaults:
 
     image: str
     image_pull_policy: str = "IfNotPresent"
+    progress_deadline_s: int = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +247,7 @@ def spread(labels: Mapping[str, str]) -> list[Child]:
 
 def deployment(
     feed: MarketFeed,
+    defaults: PodDefaults,
     name: str,
     labels: Mapping[str, str],
     selector: Mapping[str, str],
@@ -257,6 +259,7 @@ def deployment(
     spec = {
         "replicas": replicas,
         "revisionHistoryLimit": 2,
+        "progressDeadlineSeconds": defaults.progress_deadline_s,
         "strategy": strategy or {"type": "Recreate"},
         "selector": {"matchLabels": dict(selector)},
         "template": template,

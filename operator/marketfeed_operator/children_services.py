@@ -45,7 +45,7 @@ def recorder(feed: MarketFeed, defaults: PodDefaults) -> Child:
     )
     labels = labels_of(feed, "recorder")
     template = pod_template(feed, defaults, container, labels, spec.recorder)
-    return deployment(feed, f"{feed.name}-recorder", labels, selector_of(feed, "recorder"), template)
+    return deployment(feed, defaults, f"{feed.name}-recorder", labels, selector_of(feed, "recorder"), template)
 
 
 def mds(feed: MarketFeed, defaults: PodDefaults) -> Child:
@@ -76,7 +76,7 @@ def mds(feed: MarketFeed, defaults: PodDefaults) -> Child:
     labels, selector = labels_of(feed, "mds"), selector_of(feed, "mds")
     template = pod_template(feed, defaults, container, labels, spec, topologySpreadConstraints=spread(selector))
     strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
-    return deployment(feed, f"{feed.name}-mds", labels, selector, template, spec.replicas, strategy)
+    return deployment(feed, defaults, f"{feed.name}-mds", labels, selector, template, spec.replicas, strategy)
 
 
 def mds_services(feed: MarketFeed) -> list[Child]:
@@ -118,7 +118,7 @@ def generator(feed: MarketFeed, defaults: PodDefaults) -> Child:
     )
     labels = labels_of(feed, "generator")
     template = pod_template(feed, defaults, container, labels, feed.spec.generator)
-    return deployment(feed, f"{feed.name}-generator", labels, selector_of(feed, "generator"), template)
+    return deployment(feed, defaults, f"{feed.name}-generator", labels, selector_of(feed, "generator"), template)
 
 
 def generator_service(feed: MarketFeed) -> Child:

@@ -100,7 +100,7 @@ class Reconciler:
         self._uids: dict[Key, str] = {}
         self._resyncs: dict[Key, str] = {}
         self._monitors: tuple[bool, float] = (False, float("-inf"))
-        self._defaults = PodDefaults(settings.image, settings.image_pull_policy)
+        self._defaults = PodDefaults(settings.image, settings.image_pull_policy, settings.rollout_deadline_s)
         self.gauges = FeedGauges()
 
     async def reconcile(self, key: Key) -> Outcome:

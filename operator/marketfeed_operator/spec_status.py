@@ -45,6 +45,7 @@ class Reason(enum.StrEnum):
     POD_REFUSED = "PodRefused"
     UNSCHEDULABLE = "Unschedulable"
     CRASH_LOOP = "CrashLoop"
+    ROLLOUT_STUCK = "RolloutStuck"
     KAFKA_UNREACHABLE = "KafkaUnreachable"
     POSTGRES_UNREACHABLE = "PostgresUnreachable"
     REDIS_UNREACHABLE = "RedisUnreachable"
@@ -77,6 +78,7 @@ MEANINGS = {
     Reason.POD_REFUSED: "Admission refuses the pods (Pod Security, LimitRange or a webhook).",
     Reason.UNSCHEDULABLE: "No node has room for a pod.",
     Reason.CRASH_LOOP: "A container ends again and again; the message is its last words.",
+    Reason.ROLLOUT_STUCK: "New pods of a part do not become ready; the message says which, and what the newest says.",
     Reason.KAFKA_UNREACHABLE: "Kafka does not answer; retried until it does.",
     Reason.POSTGRES_UNREACHABLE: "PostgreSQL does not answer; retried until it does.",
     Reason.REDIS_UNREACHABLE: "Redis does not answer; retried until it does.",

@@ -17,6 +17,7 @@ from marketfeed_operator.observed import (
     Object,
     component_of,
     condition,
+    member_of,
 )
 from marketfeed_operator.spec_status import Reason
 
@@ -56,7 +57,7 @@ _ORDER = [
     Reason.FORBIDDEN, Reason.REFUSED, Reason.QUOTA_EXCEEDED, Reason.POD_REFUSED, Reason.SECRET_MISSING,
     Reason.IMAGE_PULL_FAILED, Reason.CONFIGURATION_REFUSED, Reason.HISTORY_FAILED, Reason.UNSCHEDULABLE,
     Reason.KAFKA_UNREACHABLE, Reason.POSTGRES_UNREACHABLE, Reason.REDIS_UNREACHABLE, Reason.CRASH_LOOP,
-    Reason.SOURCE_DISCONNECTED,
+    Reason.SOURCE_DISCONNECTED, Reason.ROLLOUT_STUCK,
 ]  # fmt: skip
 
 
@@ -79,6 +80,7 @@ def findings(state: FeedState) -> list[Finding]:
             found.update(dict.fromkeys(_of_waiting(pod, reading.waiting_for)))
     for deployment in state.of_kind("Deployment"):
         found.update(dict.fromkeys(_of_deployment(deployment)))
+        found.update(dict.fromkeys(_of_rollout(state, deployment)))
     for job in state.of_kind("Job"):
         found.update(dict.fromkeys(_of_job(state, job)))
     return sorted(found, key=lambda finding: (_ORDER.index(finding.reason), finding.message))
@@ -87,7 +89,9 @@ def findings(state: FeedState) -> list[Finding]:
 def _of_pod(pod: Object) -> Iterator[Finding]:
     name, status = str(pod["metadata"]["name"]), pod.get("status") or {}
     scheduled = condition(pod, "PodScheduled")
-    if scheduled is not None and scheduled.get("reason") == "Unschedulable":
+    # One that runs or has ended is or was on a node, whatever was said of it before.
+    waits = status.get("phase", "Pending") == "Pending"
+    if waits and scheduled is not None and scheduled.get("reason") == "Unschedulable":
         told = scheduled.get("message", "")
         yield Finding(
             Reason.UNSCHEDULABLE, f"pod {name} fits on no node: {told}; add nodes or lower resources", final=False
@@ -152,6 +156,40 @@ def _of_deployment(deployment: Object) -> Iterator[Finding]:
     if failure is None or failure.get("status") != "True":
         return
     yield _no_pod(str(deployment["metadata"]["name"]), str(failure.get("message", "")))
+
+
+def _of_rollout(state: FeedState, deployment: Object) -> Iterator[Finding]:
+    """What keeps new pods from becoming ready where nothing above tells: the newest pod's own word, or of it."""
+    progress = condition(deployment, "Progressing")
+    if progress is None or progress.get("reason") != "ProgressDeadlineExceeded" or progress.get("status") != "False":
+        return
+    pods = state.pods(component_of(deployment), member_of(deployment))
+    newest = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), default=None)
+    told = "it has no pod" if newest is None else f"its newest pod {_said_by(state, newest)}"
+    name = deployment["metadata"]["name"]
+    yield Finding(
+        Reason.ROLLOUT_STUCK,
+        f"the rollout of {name} makes no progress: {told}; see its log and events, and correct the specification",
+        final=True,
+    )
+
+
+def _said_by(state: FeedState, pod: Object) -> str:
+    name, status, reading = pod["metadata"]["name"], pod.get("status") or {}, state.reading(pod)
+    if reading is not None and reading.waiting_for:
+        return f"{name} waits for " + ", ".join(
+            f"{part}: {_NEXT_TRY.sub('', why)}" for part, why in reading.waiting_for.items()
+        )
+    for container in status.get("containerStatuses") or ():
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting:
+            return f"{name}: {waiting.get('message') or waiting.get('reason')}"
+        ended = (container.get("lastState") or {}).get("terminated")
+        if ended:
+            return f"{name} ended before: {last_line(str(ended.get('message', '')))}"
+    ready = condition(pod, "Ready")
+    words = str((ready or {}).get("message", ""))
+    return f"{name}: {words}" if words else f"{name} is {status.get('phase', 'not there yet')}"
 
 
 def _no_pod(name: str, message: str) -> Finding:

@@ -32,6 +32,11 @@ JOB = BY_NAME["Job"]
 DEPLOYMENT = BY_NAME["Deployment"]
 READY = [{"type": kind, "status": "True"} for kind in ("Initialized", "Ready", "ContainersReady", "PodScheduled")]
 
+UNREADY = [
+    {**one, "status": "False", "message": "containers with unready status"} if "Ready" in one["type"] else one
+    for one in READY
+]
+
 
 def feed(name: str, namespace: str, **spec: Any) -> Object:
     """A MarketFeed with a generator of 20 symbols; `spec` overrules."""
@@ -109,13 +114,15 @@ class FakeKubelet:
     """Makes the pods of a namespace succeed (Jobs) or run and be ready, as a kubelet would after a moment.
 
     `hold(component)` keeps pods of a component waiting with a reason, as kubelet does for a missing secret;
-    `fail(component)` ends them with an exit code. A pod that has ended stays as it is.
+    `fail(component)` ends them with an exit code, `unready(component)` lets them run and not be ready. A pod that has
+    ended stays as it is.
     """
 
     def __init__(self, admin: Admin) -> None:
         self._admin = admin
         self._held: dict[str, str] = {}
         self._failing: dict[str, tuple[int, str]] = {}
+        self._unready: set[str] = set()
 
     def hold(self, component: str, reason: str) -> None:
         """From now on new pods of the component wait for `reason`."""
@@ -125,10 +132,15 @@ class FakeKubelet:
         """Let them come up."""
         self._held.pop(component, None)
         self._failing.pop(component, None)
+        self._unready.discard(component)
 
     def fail(self, component: str, code: int, last_words: str) -> None:
         """From now on pods of the component end like this."""
         self._failing[component] = code, last_words
+
+    def unready(self, component: str) -> None:
+        """From now on pods of the component run, and are not ready."""
+        self._unready.add(component)
 
     async def run(self) -> None:
         """For ever."""
@@ -164,12 +176,13 @@ class FakeKubelet:
             done = {"terminated": {"exitCode": 0, "reason": "Completed"}}
             return {"phase": "Succeeded", "containerStatuses": [_state(name, False, done) for name in names]}
         running = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
-        states = [_state(name, True, running) for name in names]
+        ready = component not in self._unready
+        states = [_state(name, ready, running) for name in names]
         return {
             "phase": "Running",
             "podIP": "127.0.0.1",
             "podIPs": [{"ip": "127.0.0.1"}],
-            "conditions": READY,
+            "conditions": READY if ready else UNREADY,
             "containerStatuses": states,
         }
 
@@ -186,7 +199,7 @@ def _state(name: str, ready: bool, state: Object) -> Object:
 
 def _shows(status: Object, wanted: Object) -> bool:
     def shown(of: Object) -> tuple[object, ...]:
-        states = [sorted(one["state"]) for one in of.get("containerStatuses") or ()]
+        states = [(one["ready"], sorted(one["state"])) for one in of.get("containerStatuses") or ()]
         return of.get("phase"), of.get("podIP") or "", states
 
     return shown(status) == shown(wanted)

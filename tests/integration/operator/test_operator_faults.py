@@ -259,6 +259,30 @@ async def test_a_missing_secret_is_said_and_heals(
         await ready(admin, "x")
 
 
+async def test_a_rollout_without_progress_is_said_and_heals(
+    plane: ControlPlane, admin: Admin, kubelet: FakeKubelet, settings: dict[str, object], tmp_path: Path
+) -> None:
+    """A pod that runs and never becomes ready stalls the feed after the deadline, by name; when it is ready, it is
+    Ready and at rest."""
+    kubelet.unready("recorder")
+    async with replica(tmp_path, plane.kubeconfig, **settings, rollout_deadline_s=6):
+        await admin.apply(feed("x", admin.namespace))
+
+        async def stuck() -> bool:
+            told = await admin.condition("x", "Stalled")
+            return told.get("reason") == "RolloutStuck" and "x-recorder" in told["message"]
+
+        await eventually(stuck, 60.0)
+        told = await admin.condition("x", "Ready")
+        assert (told["status"], told["reason"]) == ("False", "RolloutStuck")
+        assert "its newest pod x-recorder-" in told["message"]
+        assert "containers with unready status" in told["message"]
+        kubelet.release("recorder")
+        await ready(admin, "x")
+        for kind in ("Stalled", "Reconciling", "Degraded"):
+            await eventually(lambda kind=kind: admin.is_condition("x", kind, "False"))
+
+
 async def test_a_lease_in_use_elsewhere_keeps_a_replica_idle(
     plane: ControlPlane, admin: Admin, settings: dict[str, object], tmp_path: Path
 ) -> None:
