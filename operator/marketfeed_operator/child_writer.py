@@ -154,18 +154,29 @@ class ChildWriter:
         """Raise Conflict if an object of this name is somebody else's.
 
         Applying would take it over, and it would be deleted with the feed. The watch does not show such an object, for
-        it has not our label. PodMonitors may not be read, so they are taken as ours.
+        it has not our label.
         """
         applied = self._applied[key].get(which)
-        just_written = applied is not None and applied.stored is not None
-        if just_written or which[0] not in _WATCHED:
-            return
+        if applied is not None and (applied.stored is not None or (which[0] not in _WATCHED and applied.version)):
+            return  # written by us before
         kind, (namespace, feed) = BY_NAME[which[0]], key
-        found = await self._cluster.find_metadata(kind, namespace, which[1])
-        if found is not None and not belongs_to(found["metadata"], feed):
+        found = await self._metadata(kind, namespace, which[1])
+        if found is not None and not belongs_to(found, feed):
             advice = "delete it, or give the feed another name"
             message = f"{kind.name} {namespace}/{which[1]} exists and is not this feed's: {advice}"
             raise Conflict(f"GET {kind.path(namespace, which[1])}", 409, message)
+
+    async def _metadata(self, kind: Kind, namespace: str, name: str) -> Mapping[str, Any] | None:
+        if kind.name in _WATCHED:
+            found = await self._cluster.find_metadata(kind, namespace, name)
+            return None if found is None else dict(found["metadata"])
+        # The operator may write such objects, not read them; a patch of nothing answers with what is there.
+        try:
+            return dict((await self._cluster.merge(kind, namespace, name, {}))["metadata"])
+        except ClusterError as error:
+            if error.status == 404:
+                return None
+            raise
 
     async def _delete(self, key: Key, child: Observed) -> None:
         deleted = await self._cluster.delete(BY_NAME[child.kind], child.namespace, child.name, child.uid)

@@ -8,7 +8,7 @@ import pytest
 
 from marketfeed_operator.child_writer import Applied, ChildWriter, must_apply, superfluous
 from marketfeed_operator.cluster_errors import ClusterError, of_status
-from marketfeed_operator.kinds import BY_NAME, Kind
+from marketfeed_operator.kinds import BY_NAME, POD_MONITOR, Kind
 from marketfeed_operator.observed_objects import Observed, observe
 
 APPLIED = Applied("intent", "print", "10")
@@ -109,8 +109,14 @@ class Stored:
     async def find_metadata(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
         return self.there.get(name)
 
-    async def merge(self, kind: Kind, namespace: str, name: str, change: dict[str, Any]) -> None:
+    async def merge(self, kind: Kind, namespace: str, name: str, change: dict[str, Any]) -> dict[str, Any]:
+        if kind is POD_MONITOR:
+            assert change == {}, "it is looked at, not changed"
+            if name not in self.there:
+                raise of_status("PATCH", 404, "not there")
+            return self.there[name]
         self._answer(name)
+        return {}
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> bool:
         self._answer(name)
@@ -193,6 +199,7 @@ async def test_a_pod_that_cannot_be_told_of_the_plan_stops_no_other() -> None:
 OURS = {"app.kubernetes.io/managed-by": "marketfeed-operator", "marketfeed.dev/feed": "x"}
 
 
+@pytest.mark.parametrize("kind", ["Service", "PodMonitor"])
 @pytest.mark.parametrize(
     ("metadata", "ours"),
     [
@@ -206,17 +213,19 @@ OURS = {"app.kubernetes.io/managed-by": "marketfeed-operator", "marketfeed.dev/f
     ],
     ids=["nobody's", "another kind's", "another feed's", "labelled by a user", "orphan of another", "owned", "orphan"],
 )
-async def test_an_object_of_somebody_else_is_not_taken_over(metadata: dict[str, Any], ours: bool) -> None:
-    """It is named in the refusal and left as it is; once it is out of the way the child is made."""
+async def test_an_object_of_somebody_else_is_not_taken_over(kind: str, metadata: dict[str, Any], ours: bool) -> None:
+    """It is named in the refusal and left as it is; once it is out of the way the child is made (by the next resync,
+    where no watch shows it)."""
     cluster: Any = Stored()
     cluster.there = {"x-mds": {"metadata": {"name": "x-mds", **metadata}}}
     writer, key = ChildWriter(cluster), ("n", "x")
-    wanted = [child("Service", "x-mds"), child("ConfigMap", "x-plan")]
+    wanted = [child(kind, "x-mds"), child("ConfigMap", "x-plan")]
     failed = await writer.converge(key, "feed", wanted, frozenset(), ())
     assert cluster.applied == (["x-mds", "x-plan"] if ours else ["x-plan"])
-    assert [(error.status, "Service n/x-mds" in error.message) for error in failed.values()] == (
+    assert [(error.status, f"{kind} n/x-mds" in error.message) for error in failed.values()] == (
         [] if ours else [(409, True)]
     )
     cluster.there = {}
+    writer.recheck_unwatched(key)
     assert await writer.converge(key, "feed", wanted, frozenset(), writer.view(key, ())) == {}
     assert set(cluster.applied) == {"x-mds", "x-plan"}

@@ -99,6 +99,9 @@ class Server:
     async def find_metadata(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
         return {"metadata": {"name": name}} if kind.name in self.foreign else None
 
+    async def merge(self, kind: Kind, namespace: str, name: str, change: dict[str, Any]) -> dict[str, Any]:
+        raise of_status("PATCH", 404, "not there")
+
     async def apply(self, wanted: dict[str, Any], manager: str = "", status: bool = False) -> dict[str, Any]:
         if status:
             self.status = wanted["status"]

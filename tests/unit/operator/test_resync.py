@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from marketfeed_operator.child_writer import ChildWriter, Key
+from marketfeed_operator.cluster_errors import of_status
 from marketfeed_operator.kinds import Kind
 from marketfeed_operator.resync import Resync, by_feed
 
@@ -39,6 +40,9 @@ class Server:
     async def apply(self, wanted: dict[str, Any]) -> dict[str, Any]:
         self.applied += 1
         return {**wanted, "metadata": {**wanted["metadata"], "uid": "u", "resourceVersion": "1"}}
+
+    async def merge(self, kind: Kind, namespace: str, name: str, change: dict[str, Any]) -> dict[str, Any]:
+        raise of_status("PATCH", 404, "not there")
 
     async def list_metadata(self, kind: Kind, namespace: str | None, selector: str) -> list[dict[str, Any]]:
         return []
