@@ -175,9 +175,10 @@ class Fanout:
         """Give a client what is new to it, if it takes data; says whether it has seen everything now but trades.
 
         beats  its heartbeat's turn has come
-        due    its interval is over; trades come with the heartbeat, too, so that the watermark is true of them
+        due    its interval is over; who gets trades is due with its heartbeat, too: the watermark is true of them then
         """
         session, outlet = client.session, client.outlet
+        due = due or client.tape is not None
         if beats and (overdue := session.overdue(now_s)) is not None:
             self.dismiss(client, overdue)
             return False

@@ -110,7 +110,7 @@ class FinnhubServer:
         order = decode_order(message)
         if order is None or is_pattern(order.symbol):
             outcome = client.session.reject(ClientError("bad_message", "not a message of Finnhub's protocol"))
-            client.outlet.send_frames(error_frame(INVALID_MESSAGE))
+            self._complain(client, INVALID_MESSAGE)
             return outcome.goodbye
         outcome = client.session.handle(_command(order))
         self._translate(client, outcome)
@@ -126,7 +126,12 @@ class FinnhubServer:
         for reply in outcome.replies:
             if isinstance(reply, Subscribed):
                 for text in {_ERRORS[status] for status in reply.symbols.values() if status in _ERRORS}:
-                    client.outlet.send_frames(error_frame(text))
+                    self._complain(client, text)
+
+    def _complain(self, client: Client, text: str) -> None:
+        """Say what cannot be had, to whoever reads what it is told."""
+        if client.outlet.buffered_bytes <= self._limits.buffer_bytes_max:
+            client.outlet.send_frames(error_frame(text))
 
     def _is_known(self, symbol: str) -> bool:
         return self._hub.serving and self._hub.state.known_id(symbol) is not None

@@ -104,11 +104,12 @@ class Joins:
         return held or (stored and not past.minutes_incomplete)
 
     async def room(self, client: Client) -> None:
-        """Wait until the client takes data. Raises ConnectionError when it is gone; the fan-out ends stalled ones."""
-        while client.outlet.buffered_bytes > self._room_bytes:
-            if client.outlet.closed:
-                raise ConnectionResetError
+        """Wait until the client takes data. Raises ConnectionError when it is gone or has to go."""
+        while not (client.leaving or client.outlet.closed):
+            if client.outlet.buffered_bytes <= self._room_bytes:
+                return
             await asyncio.sleep(ROOM_PAUSE_S)
+        raise ConnectionResetError
 
     async def _past(self, symbol: str, wish: Wish, missed: Missed | None) -> _Past:
         from_s = self._from_s(symbol, wish) if missed is None else missed.from_s

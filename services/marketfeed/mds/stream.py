@@ -138,10 +138,14 @@ class StreamServer:
     async def _resume(self, client: Client, joiner: Joiner, answer: Resumed, position: Position) -> None:
         """Go on where the client was, or begin anew; never a part of it."""
         hub, state = self._hub, self._hub.state
-        found = await missed.missed_since(hub, self._recovery, position, self._names(client, answer.symbols))
+
+        def known() -> list[str]:
+            return [name for name in self._names(client, answer.symbols) if client.session.appeared(name)]
+
+        found = await missed.missed_since(hub, self._recovery, position, known)
         if hub.state is not state or client.leaving:
             return
-        names = [name for name in self._names(client, answer.symbols) if client.session.appeared(name)]
+        names = known()
         place = None if found is None else place_of(dict(position.offsets))
         if TRADES in answer.channels:
             hub.fanout.tape_from(client, self._ids(names), place)
@@ -150,7 +154,8 @@ class StreamServer:
             joiner.add(names)
             return
         self._tell_standing(client, names, found)
-        ids = {name: state.symbols.id(name) for name in names}
+        # One that has appeared only just now has missed nothing, and gets a snapshot.
+        ids = {name: state.symbols.id(name) for name in names if name in found.names}
         client.joining |= dict.fromkeys(ids.values(), found.version)
         client.catching_up.append(answer.id)
         # Whether it has caught up is asked when it is served; with nothing to join it has at once.

@@ -35,8 +35,9 @@ async def test_what_the_ring_holds_is_found(market: Any) -> None:
     """The version of the change log belongs to the seconds."""
     market.log.own("A")
     market.log.trade("A", 1000, 1.0)
-    found = await missed_since(market.hub, recovery(market), Position("topic", {0: 1}), ["A"])
+    found = await missed_since(market.hub, recovery(market), Position("topic", {0: 1}), lambda: ["A"])
     assert found is not None
+    assert found.names == {"A"}
     assert (found.first_s, found.version) == ({0: T0 + 100}, market.hub.state.log.version)
 
 
@@ -50,7 +51,7 @@ async def test_what_the_ring_lets_go_of_meanwhile_is_not_found(market: Any, monk
         return {}
 
     monkeypatch.setattr(missed.Touched, "since", pushed_out)
-    assert await missed_since(market.hub, recovery(market), Position("topic", {0: 1}), ["A"]) is None
+    assert await missed_since(market.hub, recovery(market), Position("topic", {0: 1}), lambda: ["A"]) is None
 
 
 async def test_what_lies_before_the_ring_needs_the_store(market: Any) -> None:
@@ -58,4 +59,4 @@ async def test_what_lies_before_the_ring_needs_the_store(market: Any) -> None:
     market.log.own("A")
     market.log.trade("A", 1, 1.0)
     market.hub.state.tape.forget(0, 2)
-    assert await missed_since(market.hub, recovery(market), Position("topic", {0: 1}), ["A"]) is None
+    assert await missed_since(market.hub, recovery(market), Position("topic", {0: 1}), lambda: ["A"]) is None

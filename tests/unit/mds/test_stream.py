@@ -401,3 +401,46 @@ async def test_a_client_that_takes_nothing_is_not_read_from(market: Any, connect
         assert not talk.socket.take()
         talk.socket.buffered_bytes = 0
         assert (await talk.hear(w.PongOut)).id == 0
+
+
+async def test_a_join_ends_with_a_client_that_has_to_go(market: Any, store: Any, connect: Any) -> None:
+    """One that lost its place in the tape while a snapshot is on its way hinders nobody."""
+    market.log.own("A", "B")
+    market.log.trade("A", 1, 10.0)
+    async with connect(buffer_bytes_max=1000) as talk:
+        talk.say(type="subscribe", symbols=["A"], channels=["trades"])
+        await talk.hear(w.Heartbeat, lambda m: m.position is not None)
+        talk.socket.buffered_bytes = 700
+        talk.say(type="subscribe", symbols=["B"], channels=["quotes"])
+        market.log.trade("A", 2, 10.0)
+        market.hub.state.tape.forget(0, 3)
+        talk.socket.buffered_bytes = 0
+        for _ in range(1000):
+            if market.goodbyes:
+                break
+            await asyncio.sleep(0.001)
+        assert [int(goodbye.code) for _, goodbye in market.goodbyes] == [4006]
+        await asyncio.sleep(0.01)
+
+
+async def test_a_symbol_that_becomes_known_during_a_resume_is_not_forgotten(
+    market: Any, store: Any, connect: Any
+) -> None:
+    """A server that has just started knows no symbols yet; it waits for the position, and knows them then."""
+    async with connect() as talk:
+        channels = ["bars_1s", "trades"]
+        talk.say(type="resume", symbols=["A"], channels=channels, position="topic@0=2")
+        await asyncio.sleep(0.02)
+        market.log.own("A")
+        for second in range(3):
+            market.log.trade("A", second, 10.0 + second)
+        assert (await talk.hear(w.ResumedOut)).recovered
+        async with asyncio.timeout(5):
+            while not any(isinstance(m, w.CaughtUp) for m in talk.heard):
+                talk.heard += talk.socket.take()
+                await asyncio.sleep(0.001)
+                talk.hub.tick()
+        trades = [offset for m in talk.heard if isinstance(m, w.TradesOut) for offset in m.offset]
+        assert trades == [2, 3]
+        starts = {s for m in talk.heard if isinstance(m, w.BarOut | w.Snapshot) and m.bars for s in (m.bars.start)}
+        assert {T0 + 1, T0 + 2} <= starts
