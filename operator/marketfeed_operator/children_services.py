@@ -20,8 +20,12 @@ from marketfeed_operator.children_parts import (
     selector_of,
     spread,
     value,
+    volume_mount,
 )
 from marketfeed_operator.spec import MarketFeed
+from marketfeed_operator.spec_fields import Jwt, Mds
+
+_KEY_DIR = "/etc/marketfeed/jwt"
 
 
 def recorder(feed: MarketFeed, defaults: PodDefaults) -> Child:
@@ -61,10 +65,9 @@ def mds(feed: MarketFeed, defaults: PodDefaults) -> Child:
         value("GRPC_HOST", "0.0.0.0"),
         value("GRPC_PORT", GRPC_PORT),
         *([value("ORIGINS", ",".join(spec.origins))] if spec.origins else []),
-        secret("CLIENT_TOKEN", spec.client_token_from.secret_key_ref)
-        if spec.client_token_from
-        else value("OPEN", "yes"),
+        *_access_env(spec),
     ]
+    jwt = None if spec.auth is None else spec.auth.jwt
     container = Container(
         component="mds",
         args=("mds",),
@@ -72,11 +75,42 @@ def mds(feed: MarketFeed, defaults: PodDefaults) -> Child:
         requests={"cpu": "25m", "memory": "256Mi"},
         limits={"cpu": "2", "memory": "2Gi"},
         ports={"http": HTTP_PORT, "grpc": GRPC_PORT},
+        volumes=() if jwt is None else (_key_volume(jwt),),
+        mounts=() if jwt is None else (volume_mount("jwt-key", _KEY_DIR, read_only=True),),
     )
     labels, selector = labels_of(feed, "mds"), selector_of(feed, "mds")
     template = pod_template(feed, defaults, container, labels, spec, topologySpreadConstraints=spread(selector))
     strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
     return deployment(feed, defaults, f"{feed.name}-mds", labels, selector, template, spec.replicas, strategy)
+
+
+def _access_env(spec: Mds) -> list[Child]:
+    """Whom mds lets in. It starts open only when told so, and a feed that says nothing is open, as it always was."""
+    env = []
+    if spec.client_token_from:
+        env.append(secret("CLIENT_TOKEN", spec.client_token_from.secret_key_ref))
+    if spec.auth is not None and spec.auth.jwt is not None:
+        jwt = spec.auth.jwt
+        env += [
+            value("JWT_ALGORITHM", jwt.algorithm),
+            value("JWT_ISSUER", jwt.issuer),
+            value("JWT_AUDIENCE", jwt.audience),
+            value("JWT_KEY_FILE", f"{_KEY_DIR}/key"),
+        ]
+    return env or [value("OPEN", "yes")]
+
+
+def _key_volume(jwt: Jwt) -> Child:
+    """The keys as a file that the kubelet renews.
+
+    Optional, as a pod whose volume is missing says nothing, while mds says in one sentence that the file is not there.
+    """
+    ref = jwt.key_from.secret_key_ref or jwt.key_from.config_map_key_ref
+    assert ref is not None
+    shown = {"items": [{"key": ref.key, "path": "key"}], "optional": True}
+    if jwt.key_from.secret_key_ref is not None:
+        return {"name": "jwt-key", "secret": {"secretName": ref.name, **shown}}
+    return {"name": "jwt-key", "configMap": {"name": ref.name, **shown}}
 
 
 def mds_services(feed: MarketFeed) -> list[Child]:

@@ -343,9 +343,62 @@ class Ingest(Workload, frozen=True, kw_only=True):
     spool: Annotated[Spool, meaning("Disk for trades while Kafka is away.")] = Spool()
 
 
+class JwtKeyFrom(Part, frozen=True, kw_only=True):
+    """Where the issuer's keys are: public ones are no secret, so a ConfigMap does for them."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "has(self.secretKeyRef) != has(self.configMapKeyRef)",
+            "spec.mds.auth.jwt.keyFrom needs exactly one of secretKeyRef and configMapKeyRef",
+        ),
+    )
+    secret_key_ref: Annotated[KeyRef, meaning("A Secret's key; for HS256 the secret itself.")] | None = None
+    config_map_key_ref: Annotated[KeyRef, meaning("A ConfigMap's key, with a JWKS or a public key as PEM.")] | None = (
+        None
+    )
+
+
+class Jwt(Part, frozen=True, kw_only=True):
+    """JSON Web Tokens of one issuer; docs/access.md tells what is in them."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.algorithm != 'HS256' || has(self.keyFrom.secretKeyRef)",
+            "spec.mds.auth.jwt.keyFrom must be a secretKeyRef for HS256: whoever has the key can make tokens",
+            ".keyFrom",
+        ),
+    )
+    issuer: Annotated[str, meaning("The `iss` that tokens have.", min_length=1, max_length=512)]
+    audience: Annotated[str, meaning("The `aud` that tokens have.", min_length=1, max_length=512)] = "marketfeed"
+    algorithm: Annotated[
+        Literal["HS256", "ES256", "RS256", "EdDSA"], meaning("The one algorithm that tokens are signed by.")
+    ]
+    key_from: Annotated[JwtKeyFrom, meaning("The issuer's keys. Pods follow their changes without a restart.")]
+
+
+class Auth(Part, frozen=True, kw_only=True):
+    """Who is let in."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.open != has(self.jwt)",
+            "spec.mds.auth needs exactly one of open: true and jwt",
+        ),
+    )
+    open: Annotated[bool, meaning("Everybody who reaches the Service is served.")] = False
+    jwt: Annotated[Jwt, meaning("Whoever shows a JSON Web Token.")] | None = None
+
+
 class Mds(Workload, frozen=True, kw_only=True):
     """The pods that serve clients."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.clientTokenFrom) || !has(self.auth) || !self.auth.open",
+            "spec.mds.auth.open lets everybody in, so clientTokenFrom would be asked for in vain",
+            ".auth",
+        ),
+    )
     replicas: Annotated[int, meaning("Pods of mds.", ge=0, le=100)] = 1
     origins: Annotated[
         tuple[Annotated[str, Meta(min_length=1, max_length=253)], ...],
@@ -356,7 +409,14 @@ class Mds(Workload, frozen=True, kw_only=True):
         ),
     ] = ()
     client_token_from: (
-        Annotated[FromSecret, meaning("What stream clients must send; without it all are served.")] | None
+        Annotated[FromSecret, meaning("One token that all clients share, beside those of `auth.jwt` if there are any.")]
+        | None
+    ) = None
+    auth: (
+        Annotated[
+            Auth, meaning("Who is let in; without it, and without clientTokenFrom, everybody who reaches the Service.")
+        ]
+        | None
     ) = None
 
 

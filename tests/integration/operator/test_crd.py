@@ -31,6 +31,7 @@ DEFAULTS = PodDefaults("localhost/marketfeed:dev")
 WHOLE = Path(__file__).parent / "feeds" / "whole-0.1.0.yaml"
 SECRET = {"secretKeyRef": {"name": "s", "key": "k"}}
 KAFKA = {"bootstrapServers": "kafka:9092"}
+JWT = {"issuer": "me", "algorithm": "ES256", "keyFrom": {"configMapKeyRef": {"name": "issuer", "key": "jwks.json"}}}
 FILES = {"configMap": "trades", "paths": ["a.csv"]}
 Change = dict[str, Any]
 
@@ -65,6 +66,8 @@ GOOD: dict[str, Change] = {
     "open-network": {"networkPolicies": {"enabled": False}},
     "traces": {"observability": {"otlpEndpoint": "http://otel:4318"}},
     "own-image": {"image": "example.com/marketfeed@sha256:" + "0" * 64},
+    "auth-jwt": {"mds": {"auth": {"jwt": JWT}, "clientTokenFrom": SECRET}},
+    "auth-open": {"mds": {"auth": {"open": True}}},
 }  # fmt: skip
 
 BAD: dict[str, tuple[Change, str]] = {
@@ -139,6 +142,18 @@ BAD: dict[str, tuple[Change, str]] = {
     "unknown-storage": ({"storage": {"trades": "disk"}}, "spec.storage.trades"),
     "unknown-field": ({"shard": 3}, ".spec.shard: field not declared"),
     "bad-quantity": ({"mds": {"resources": {"limits": {"memory": "lots"}}}}, "spec.mds.resources.limits.memory"),
+    "auth-of-nobody": ({"mds": {"auth": {}}}, "spec.mds.auth needs exactly one of open: true and jwt"),
+    "auth-open-and-jwt": ({"mds": {"auth": {"open": True, "jwt": JWT}}}, "spec.mds.auth needs exactly one of"),
+    "auth-open-and-token": (
+        {"mds": {"auth": {"open": True}, "clientTokenFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}},
+        "spec.mds.auth.open lets everybody in",
+    ),
+    "jwt-without-key": ({"mds": {"auth": {"jwt": {**JWT, "keyFrom": {}}}}}, "keyFrom needs exactly one of"),
+    "jwt-public-secret": (
+        {"mds": {"auth": {"jwt": {**JWT, "algorithm": "HS256"}}}},
+        "must be a secretKeyRef for HS256",
+    ),
+    "jwt-of-none": ({"mds": {"auth": {"jwt": {**JWT, "algorithm": "none"}}}}, "spec.mds.auth.jwt.algorithm"),
     "rate-of-nothing": ({"source": {"generator": {"rate": 0}}}, "spec.source.generator.rate"),
     "Name": ({}, "metadata.name"),
     "a.b": ({}, "metadata.name must be at most 40"),

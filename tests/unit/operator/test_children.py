@@ -5,9 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.operator.desired_children import DEFAULTS, NOW, env_of, names, planned_for, prepared, run, running
@@ -200,6 +203,61 @@ def test_a_key_is_not_free_while_a_pod_may_have_it(kind: str, more: dict[str, st
     assert key_indices(one_key, [Member(1, 0)], FeedState((holder,))) == {Member(1, 0): 0}
     ended = with_key("Pod", Member(1, 0), "f/a", phase="Failed")
     assert key_indices(one_key, [Member(0, 0)], FeedState((ended,))) == {Member(0, 0): 0}
+
+
+def deployment_of_mds(its: MarketFeed) -> dict[str, Any]:
+    """As it is wanted once the feed is prepared."""
+    wanted = run(its, prepared(its)).apply
+    return next(one for one in wanted if (one["kind"], one["metadata"]["name"]) == ("Deployment", "demo-mds"))
+
+
+TOKEN = {"secretKeyRef": {"name": "clients", "key": "token"}}
+JWT = {"issuer": "me", "algorithm": "ES256", "keyFrom": {"configMapKeyRef": {"name": "issuer", "key": "jwks.json"}}}
+
+
+@pytest.mark.parametrize(
+    ("mds", "ways"),
+    [
+        ({}, {"OPEN"}),
+        ({"auth": {"open": True}}, {"OPEN"}),
+        ({"clientTokenFrom": TOKEN}, {"CLIENT_TOKEN"}),
+        ({"auth": {"jwt": JWT}}, {"JWT_ALGORITHM", "JWT_ISSUER", "JWT_AUDIENCE", "JWT_KEY_FILE"}),
+        (
+            {"auth": {"jwt": JWT}, "clientTokenFrom": TOKEN},
+            {"CLIENT_TOKEN", "JWT_ALGORITHM", "JWT_ISSUER", "JWT_AUDIENCE", "JWT_KEY_FILE"},
+        ),
+    ],
+)
+def test_mds_is_told_whom_to_let_in(mds: dict[str, Any], ways: set[str], tmp_path: Path) -> None:
+    """It is open where a feed says nothing, as it always was, and takes what it is told in any other case."""
+    its = feed(mds=mds)
+    made = deployment_of_mds(its)
+    env = env_of(made)
+    of_access = {"MARKETFEED_" + name for name in ("OPEN", "CLIENT_TOKEN")}
+    told = {name for name in env if name in of_access or name.startswith("MARKETFEED_JWT_")}
+    assert told == {"MARKETFEED_" + name for name in ways}
+    pod = made["spec"]["template"]["spec"]
+    keys = [volume for volume in pod["volumes"] if volume["name"] == "jwt-key"]
+    assert bool(keys) == ("JWT_KEY_FILE" in ways)
+    if keys:
+        assert keys[0]["configMap"] == {
+            "name": "issuer", "items": [{"key": "jwks.json", "path": "key"}], "optional": True,
+        }  # fmt: skip
+        (mount,) = [one for one in pod["containers"][0]["volumeMounts"] if one["name"] == "jwt-key"]
+        assert env["MARKETFEED_JWT_KEY_FILE"].startswith(mount["mountPath"])
+        env["MARKETFEED_JWT_KEY_FILE"] = str(tmp_path / "keys")
+        public = ec.generate_private_key(ec.SECP256R1()).public_key()
+        (tmp_path / "keys").write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    assert gate_of(MdsSettings.load(env=env)).open == ("OPEN" in ways)
+
+
+def test_a_secret_of_an_issuer_is_mounted_from_a_secret() -> None:
+    """HS256's key is one, and can be in nothing else."""
+    jwt = {"issuer": "me", "algorithm": "HS256", "keyFrom": TOKEN}
+    its = feed(mds={"auth": {"jwt": jwt}})
+    made = deployment_of_mds(its)
+    (volume,) = [one for one in made["spec"]["template"]["spec"]["volumes"] if one["name"] == "jwt-key"]
+    assert volume["secret"] == {"secretName": "clients", "items": [{"key": "token", "path": "key"}], "optional": True}
 
 
 def test_a_member_without_a_free_key_waits_for_a_leaving_pod() -> None:
