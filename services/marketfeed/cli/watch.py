@@ -31,10 +31,12 @@ from marketfeed.wire.websocket import (
     Heartbeat,
     Quote,
     QuoteOut,
+    ResumedOut,
     ServerMessage,
     Snapshot,
     StatusOut,
     SubscribedOut,
+    TradesOut,
     encode,
 )
 
@@ -61,6 +63,7 @@ class Tally:
     last_quote_s: float | None = None
     longest_pause_s: float = 0.0
     quotes: int = 0
+    trades: int = 0
     bars: int = 0
     gaps: int = 0
     drains: int = 0
@@ -87,6 +90,7 @@ class Tally:
             "first_quote_s": first,
             "longest_pause_s": round(self.longest_pause_s, 3),
             "quotes": self.quotes,
+            "trades": self.trades,
             "bars": self.bars,
             "gaps": self.gaps,
             "drains": self.drains,
@@ -95,12 +99,15 @@ class Tally:
 
 
 def count(tally: Tally, message: ServerMessage | Reconnected, now_s: float) -> None:
-    """Add a message to the tally. A snapshot's quote is a price that came, too."""
+    """Add a message to the tally. A snapshot's quote is a price that came, and so are trades."""
     match message:
         case QuoteOut():
             tally.quote_at(now_s)
         case Snapshot(quote=Quote()):
             tally.quote_at(now_s)
+        case TradesOut():
+            tally.quote_at(now_s)
+            tally.trades += len(message.price)
         case BarOut():
             tally.bars += len(message.bars.start)
         case GapOut():
@@ -129,6 +136,11 @@ def text_line(message: ServerMessage | Reconnected) -> str | None:
         case BarOut():
             bars = message.bars
             return f"{message.symbol:<16} bar {_clock(bars.start[-1])} close {bars.close[-1]} volume {bars.volume[-1]}"
+        case TradesOut():
+            last = f"{message.price[-1]} x {message.size[-1]:g}  {_clock(int(message.event_ts[-1]) // NANOS)}"
+            return f"{message.symbol:<16} {len(message.price)} trades, last {last}"
+        case ResumedOut(recovered=False):
+            return "what was missed cannot be had: it begins anew"
         case GapOut():
             span = f"{_clock(int(message.from_ts) // NANOS)} to {_clock(int(message.to_ts) // NANOS)}"
             return f"{message.symbol:<16} gap {span}: {message.reason}"

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from marketfeed.domain.tape import TapeTrades
-from marketfeed.domain.trades import Conditions, Float64Array, Int64Array
+from marketfeed.domain.trades import Conditions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SymbolTape:
-    """Trades of one symbol in the order of the log. Columns are equally long, see `TapeTrades`.
+    """Trades of one symbol in the order of the log, as equally long lists, see `TapeTrades`.
 
     conditions               of each trade; None if none of them has any
     received_ts, append_ts   of the last of them
@@ -26,11 +28,11 @@ class SymbolTape:
 
     symbol_id: int
     partition: int
-    event_ts: Int64Array
-    price: Float64Array
-    size: Float64Array
-    offset: Int64Array
-    index: Int64Array
+    event_ts: list[int]
+    price: list[float]
+    size: list[float]
+    offset: list[int]
+    index: list[int]
     conditions: list[Conditions] | None
     received_ts: int
     append_ts: int
@@ -40,7 +42,10 @@ class SymbolTape:
 
 
 class TapeCut:
-    """The trades of some events, each partition's in the order of its log, by symbol."""
+    """The trades of some events, each partition's in the order of its log, by symbol.
+
+    Whole columns become lists in one go, once somebody asks: a symbol's part is then a slice of each.
+    """
 
     def __init__(self, events: Iterable[object]) -> None:
         self._events = [event for event in events if isinstance(event, TapeTrades) and len(event)]
@@ -49,9 +54,7 @@ class TapeCut:
         ordered = ids[self._order]
         edges = np.flatnonzero(np.diff(ordered, prepend=-1, append=-1))
         spans = zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
-        self._spans = {int(ordered[first]): (first, stop) for first, stop in spans}
-        self._columns = {name: self._column(name) for name in ("event_ts", "price", "size", "offset", "index")}
-        self._event_of = np.repeat(np.arange(len(self._events)), [len(event) for event in self._events])[self._order]
+        self._spans = {int(ordered[first]): slice(first, stop) for first, stop in spans}
 
     def __len__(self) -> int:
         return len(self._order)
@@ -63,37 +66,44 @@ class TapeCut:
 
     def of(self, symbol_id: int) -> SymbolTape:
         """The trades of a symbol that has some."""
-        span = slice(*self._spans[symbol_id])
-        newest = self._events[int(self._event_of[span][-1])]
-        columns: dict[str, Any] = {name: column[span] for name, column in self._columns.items()}
+        span = self._spans[symbol_id]
+        newest = self._events[self._event_of[span.stop - 1]]
+        conditions = None if self._conditions is None else self._conditions[span]
+        if conditions is not None and conditions.count(None) == len(conditions):
+            conditions = None
         return SymbolTape(
             symbol_id=symbol_id,
             partition=newest.partition,
-            conditions=self._conditions(span),
+            conditions=conditions,
             received_ts=newest.received_ts,
             append_ts=newest.append_ts,
-            **columns,
+            **{name: column[span] for name, column in self._columns.items()},
         )
 
-    def _column(self, name: str) -> np.ndarray[tuple[int], np.dtype[np.generic]]:
-        return _joined([getattr(event, name) for event in self._events])[self._order]
+    @cached_property
+    def _columns(self) -> dict[str, list[Any]]:
+        names = ("event_ts", "price", "size", "offset", "index")
+        return {name: _joined([getattr(event, name) for event in self._events])[self._order].tolist() for name in names}
 
-    def _conditions(self, span: slice) -> list[Conditions] | None:
-        """The codes of each trade; the dictionaries are looked at only where there is one."""
-        found: list[Conditions] = []
-        places = self._order[span]
-        begins = np.cumsum([0, *(len(event) for event in self._events)])
-        for number in np.unique(self._event_of[span]).tolist():
-            event = self._events[number]
-            mine = places[self._event_of[span] == number] - begins[number]
-            if event.condition_sets == (None,):
-                found += [None] * len(mine)
-            else:
-                found += [event.condition_sets[i] for i in event.condition_index[mine].tolist()]
-        return found if any(codes is not None for codes in found) else None
+    @cached_property
+    def _event_of(self) -> list[int]:
+        """Of each trade the event that it came in."""
+        lengths = [len(event) for event in self._events]
+        found: list[int] = np.repeat(np.arange(len(self._events)), lengths)[self._order].tolist()
+        return found
+
+    @cached_property
+    def _conditions(self) -> list[Conditions] | None:
+        """The codes of each trade; None if nobody has any."""
+        sets: list[Conditions] = []
+        places = []
+        for event in self._events:
+            places.append(event.condition_index.astype(np.int64) + len(sets))
+            sets += event.condition_sets
+        if sets.count(None) == len(sets):
+            return None
+        return [sets[place] for place in _joined(places)[self._order].tolist()]
 
 
-def _joined(
-    parts: Sequence[np.ndarray[tuple[int], np.dtype[np.generic]]],
-) -> np.ndarray[tuple[int], np.dtype[np.generic]]:
+def _joined(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     return np.concatenate(parts) if parts else np.empty(0, np.int64)

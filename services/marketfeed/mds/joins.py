@@ -103,10 +103,10 @@ class Joins:
         held = past.from_s >= self._hub.state.window.held_from_s
         return held or (stored and not past.minutes_incomplete)
 
-    async def room(self, client: Client) -> None:
+    async def room(self, client: Client, bytes_max: int | None = None) -> None:
         """Wait until the client takes data. Raises ConnectionError when it is gone or has to go."""
         while not (client.leaving or client.outlet.closed):
-            if client.outlet.buffered_bytes <= self._room_bytes:
+            if client.outlet.buffered_bytes <= (self._room_bytes if bytes_max is None else bytes_max):
                 return
             await asyncio.sleep(ROOM_PAUSE_S)
         raise ConnectionResetError

@@ -106,7 +106,8 @@ class StreamServer:
         """Read and obey until either side has enough."""
         try:
             async for message in socket.messages():
-                await self._joins.room(client)
+                # Beyond this bound the client counts as stalled, so that one that reads nothing is ended.
+                await self._joins.room(client, self._limits.buffer_bytes_max)
                 if client.leaving:
                     return
                 outcome = self._outcome(client.session, message)

@@ -116,17 +116,16 @@ class TapeFrames:
         return frame
 
     def _ours(self, symbol: str, tape: SymbolTape) -> bytes:
-        stamps = Stamps(str(int(tape.event_ts[-1])), str(tape.received_ts), str(tape.append_ts), str(self._now_ns))
-        conditions = tape.conditions
+        stamps = Stamps(str(tape.event_ts[-1]), str(tape.received_ts), str(tape.append_ts), str(self._now_ns))
         message = TradesOut(
             symbol=symbol,
-            event_ts=list(map(str, tape.event_ts.tolist())),
-            price=tape.price.tolist(),
-            size=tape.size.tolist(),
-            conditions=None if conditions is None else [None if c is None else list(c) for c in conditions],
+            event_ts=list(map(str, tape.event_ts)),
+            price=tape.price,
+            size=tape.size,
+            conditions=tape.conditions,
             partition=tape.partition,
-            offset=tape.offset.tolist(),
-            index=tape.index.tolist(),
+            offset=tape.offset,
+            index=tape.index,
             stamps=stamps,
         )
         return encode_text_frame(encode(message))

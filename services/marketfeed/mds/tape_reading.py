@@ -157,21 +157,23 @@ class Touched:
         self._changed: set[tuple[int, int]] = set()
         self._open: set[tuple[int, int]] = set()
         self._watermark_rose = False
+        self._oldest_ts: int | None = None  # of all that was read
 
     def since(self) -> dict[int, int]:
         """From which second on bars may have changed since the place, by symbol id; the tape up to now is read.
 
-        Bars that were open there may have closed without a trade: those are at most `BEFORE_S` older than what was
-        traded since, or than the symbol's last trade.
+        Bars that were open there may have closed without a trade, so symbols count that last traded at most `BEFORE_S`
+        before anything that was read since; an open bar is at most that much older than its symbol's last trade.
         """
         while self.read():
             pass
         state = self._place.state
         newest_ts = state.newest_stamps[0] if state.newest_stamps is not None else 0
+        horizon_ts = (newest_ts if self._oldest_ts is None else min(newest_ts, self._oldest_ts)) - BEFORE_S * NANOS
         first: dict[int, int] = {}
         for symbol_id in self._wanted.ids:
             last_ts = state.last_trade_ts(symbol_id)
-            if last_ts is not None and newest_ts - last_ts <= BEFORE_S * NANOS:
+            if last_ts is not None and last_ts >= horizon_ts:
                 first[symbol_id] = last_ts // NANOS - BEFORE_S
         for symbol_id, start in self._changed:
             first[symbol_id] = min(first.get(symbol_id, start), start - BEFORE_S)
@@ -191,16 +193,22 @@ class Touched:
             part = self._place.read(partition)
             for event in part.events:
                 if isinstance(event, TapeTrades):
+                    self._note_age(int(event.event_ts.min()))
                     trades = self._wanted.of(event)
                     keys = np.unique(np.stack([trades.symbol_id, trades.event_ts // NANOS]), axis=1)
                     self._changed.update(zip(*keys.tolist(), strict=True))
                 elif isinstance(event, TapeWatermark):
                     self._watermark_rose = True
+                    self._note_age(event.event_ts)
                 elif self._keeps_gaps and isinstance(event, TapeGap):
                     self.gaps.append(event)
             self._place.offsets[partition] = part.next_offset
             behind |= part.next_offset < self._place.state.tape.next(partition)
         return behind
+
+    def _note_age(self, event_ts: int) -> None:
+        if self._oldest_ts is None or event_ts < self._oldest_ts:
+            self._oldest_ts = event_ts
 
     def take(self, least: int) -> BarColumns:
         """The bars as they are now that have reached the state `least`; the others are kept for later."""

@@ -56,8 +56,8 @@ def decode_order(message: str | bytes) -> Order | None:
 def trade_frame(symbol: str, tape: SymbolTape) -> bytes:
     """These trades as one frame; stamps are cut to milliseconds, as Finnhub's are."""
     count = len(tape)
-    stamps_ms = (tape.event_ts // _NANOS_PER_MS).tolist()
-    columns = (tape.conditions or [None] * count, tape.price.tolist(), [symbol] * count, stamps_ms, tape.size.tolist())
+    stamps_ms = [ts // _NANOS_PER_MS for ts in tape.event_ts]
+    columns = (tape.conditions or [None] * count, tape.price, [symbol] * count, stamps_ms, tape.size)
     return encode_text_frame(_encoder.encode(_Frame(list(map(_Trade, *columns)))))
 
 

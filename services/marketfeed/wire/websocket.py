@@ -230,7 +230,7 @@ class Trades(Struct):
     event_ts: list[Nanos]
     price: list[float]
     size: list[float]
-    conditions: list[list[str] | None] | None
+    conditions: list[tuple[str, ...] | None] | None
     partition: int
     offset: list[int]
     index: list[int]

@@ -30,6 +30,22 @@ def test_bars_may_have_changed_from_what_was_traded_and_what_was_open(market: An
     assert [gap.symbol_id.tolist() for gap in touched.gaps] == [[ids["B"]]]
 
 
+def test_a_bar_that_was_open_and_closed_long_ago_is_not_forgotten(market: Any) -> None:
+    """Its symbol has been silent since, while the others went on for much longer than a bar can be open."""
+    state = market.hub.state
+    market.log.own("A", "B")
+    market.log.trade("A", 1, 10.0)
+    market.log.watermark(5)
+    for minute in range(60):
+        market.log.trade("B", 60 * minute, 10.0)
+        market.log.watermark(60 * minute)
+    market.hub.refresh()
+    touched = Touched(Wanted(state, ["A"], 1, OPEN), TapePlace(state, {0: 2}))
+    assert touched.since() == {state.symbols.id("A"): T0 + 1 - BEFORE_S}
+    touched = Touched(Wanted(state, ["A"], 1, OPEN), TapePlace(state, {0: len(market.log.records) - 4}))
+    assert touched.since() == {}
+
+
 def test_a_place_that_is_let_go_of_is_refused_with_its_position(market: Any) -> None:
     """So that its reader can resume."""
     market.log.own("A")

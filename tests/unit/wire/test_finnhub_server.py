@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,11 +40,11 @@ def test_what_is_sent_is_what_our_client_of_finnhub_reads(trades: list[tuple[int
     tape = SymbolTape(
         symbol_id=0,
         partition=0,
-        event_ts=np.array([row[0] * 1_000_000 + 999_999 for row in trades]),
-        price=np.array([row[1] for row in trades]),
-        size=np.array([row[2] for row in trades]),
-        offset=np.arange(count),
-        index=np.zeros(count, np.int64),
+        event_ts=[row[0] * 1_000_000 + 999_999 for row in trades],
+        price=[row[1] for row in trades],
+        size=[row[2] for row in trades],
+        offset=list(range(count)),
+        index=[0] * count,
         conditions=None if all(code is None for code in given_codes) else given_codes,
         received_ts=0,
         append_ts=0,
