@@ -6,12 +6,13 @@ import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
+import numpy as np
 import pytest
 from tests.integration.test_market_data import Trade, flood, logged_trades
 from tests.integration.test_mds import (  # common and tape are fixtures
@@ -232,6 +233,46 @@ async def test_a_reader_that_stops_is_ended_with_a_reason_and_harms_nobody(
         status = await mds.get("/status")
         assert status is not None
         assert status["ready"]
+
+
+async def test_a_client_that_only_shouts_is_stopped_and_costs_little(
+    common: dict[str, object], tape: Tape, tmp_path: Path
+) -> None:
+    """It reads no answer, so nothing more is read of it, and it is ended; memory stays, and others hear on time."""
+    loud = {"messages_per_s": 1_000_000, "stall_s": 3}
+    async with serving(common, tmp_path, **loud) as (mds, url), aiohttp.ClientSession() as http:
+        await tape.play(0, 2, wall_s=0.3)
+        other = Reader()
+        async with TaskKit("clients") as tasks:
+            task = tasks.spawn("other", read(Stream(url, NAMES, channels=["quotes"]), other))
+            await until(lambda: bool(other.heard(Heartbeat)), lambda: "no stream", 10)
+            before = resident_bytes(mds)
+            message = json.dumps({"type": "subscribe", "symbols": [f"{n:060}" for n in range(200)]})
+            shouter = await http.ws_connect(url)
+            sent = 0
+            with suppress(ConnectionError, aiohttp.ClientError, TimeoutError):
+                async with asyncio.timeout(15):
+                    while not shouter.closed:
+                        await shouter.send_str(message)
+                        sent += len(message)
+
+            async def is_gone() -> bool:
+                status = await mds.get("/status")
+                return status is not None and status["clients"] == 1
+
+            await until(is_gone, lambda: sent, 20)
+            beats = [int(beat.server_ts) for beat in other.heard(Heartbeat)]
+            task.cancel()
+        assert max(np.diff(beats)) < 3 * NANOS
+        assert resident_bytes(mds) - before < 48 << 20, sent
+        assert not other.heard(Reconnected)
+
+
+def resident_bytes(process: Process) -> int:
+    """Memory that a process really has."""
+    assert process._process is not None
+    status = Path(f"/proc/{process._process.pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) * 1024
 
 
 async def test_the_interval_changes_at_run_time_and_a_drain_says_where_to_go_on(
