@@ -207,6 +207,7 @@ def differences(page: Page, url: str) -> list[object]:
 
 def test_the_price_moves_and_the_chart_grows(page: Page) -> None:
     """Several prices in turn, more bars, and a line whose end is further right than before."""
+    wait_for(page, lambda: price(page) != "–", "a price is on show")
     seen = {price(page)}
 
     def moved() -> bool:

@@ -235,15 +235,21 @@ async def check_fills(stack: Addresses, feed: str) -> Counter[int]:
 
 async def check_steps(stack: Addresses, feed: str) -> None:
     """Each order's steps follow each other to where it stands, and the account's numbers have no hole."""
-    steps = await rows(
-        stack.postgres, "SELECT * FROM orders.transition WHERE feed = $1 ORDER BY account, update_no", feed
-    )
+    connection = await asyncpg.connect(stack.postgres)
+    try:
+        # The service goes on meanwhile, so both tables are read as of one moment.
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            steps = await connection.fetch(
+                "SELECT * FROM orders.transition WHERE feed = $1 ORDER BY account, update_no", feed
+            )
+            placed = await connection.fetch("SELECT order_no, state FROM orders.placed WHERE feed = $1", feed)
+    finally:
+        await connection.close()
     assert [step["update_no"] for step in steps] == list(range(1, len(steps) + 1))
     stands: dict[int, int] = {}
     for step in steps:
         assert step["from_state"] == stands.get(step["order_no"])
         stands[step["order_no"]] = step["to_state"]
-    placed = await rows(stack.postgres, "SELECT order_no, state FROM orders.placed WHERE feed = $1", feed)
     assert {row["order_no"]: row["state"] for row in placed} == stands
 
 

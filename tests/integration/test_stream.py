@@ -261,6 +261,7 @@ async def test_a_client_that_only_shouts_is_stopped_and_costs_little(
                 return status is not None and status["clients"] == 1
 
             await until(is_gone, lambda: sent, 20)
+            await shouter.close()
             beats = [int(beat.server_ts) for beat in other.heard(Heartbeat)]
             task.cancel()
         assert max(np.diff(beats)) < 3 * NANOS
