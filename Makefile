@@ -54,7 +54,7 @@ simulate: setup  ## thousands of seeded histories of claims, hand-overs and whol
 		$(BIN)/pytest -q -n auto --timeout 3000 tests/unit/domain/test_claims_simulation.py \
 		tests/unit/domain/test_handover_simulation.py tests/unit/ingest/test_histories.py $(ARGS)
 
-lint: setup  ## style, types, the rooms' contracts, reproducible proto code
+lint: setup  ## style, types, the rooms' contracts, generated code and pages up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -64,6 +64,7 @@ lint: setup  ## style, types, the rooms' contracts, reproducible proto code
 	git diff --exit-code --stat -- services/marketfeed/wire/v1
 	$(MAKE) --silent crd
 	git diff --exit-code --stat -- charts/marketfeed-operator/files docs/marketfeed-crd.md
+	PYTHONPATH=k8s/charts $(BIN)/python -m chartvalues --check
 
 format: setup  ## apply the style
 	$(BIN)/ruff check --fix .
@@ -100,8 +101,7 @@ images-extra: $(VENV)/.local  ## Traefik, Prometheus and an OpenTelemetry collec
 	done
 	@$(LOCALCLUSTER) load-image --if-up $(IMAGES)/*.tar
 
-charts: setup  ## the charts: schemas and page up to date, helm lint, every rendering held to its rules, dry runs on an API server
-	PYTHONPATH=k8s/charts $(BIN)/python -m chartvalues --check
+charts: setup  ## the charts: helm lint, every rendering held to its rules, dry runs on an API server
 	$(BIN)/pytest -q tests/charts $(ARGS)
 
 charts-docs: setup  ## make values.schema.json of every chart and docs/charts.md from the comments in values.yaml
