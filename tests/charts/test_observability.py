@@ -18,7 +18,7 @@ from tests.unit.operator.feeds import feed
 
 from marketfeed_operator.children_network import network_policies
 
-SERVICES = {"overview", "generator", "ingest", "recorder", "mds", "history", "operator"}
+SERVICES = {"overview", "generator", "ingest", "recorder", "mds", "orders", "history", "operator"}
 EVERYTHING = {
     "podMonitor": {"enabled": True},
     "rules": {"prometheusRule": "always"},
