@@ -235,6 +235,7 @@ def test_the_page_recovers_from_a_killed_server_without_a_reload(page: Page, dem
     server.kill()
     expect(page.locator("#pill")).not_to_have_attribute("data-kind", "live", timeout=SEEN_MS)
     expect(page.locator("#quote")).to_have_attribute("data-fresh", "false", timeout=SEEN_MS)
+    expect(page.locator("#watch-list li[data-fresh=true]")).to_have_count(0, timeout=SEEN_MS)
     least = before
 
     def back() -> bool:
@@ -263,6 +264,37 @@ def test_a_feed_that_stops_is_said_to_be_stale(page: Page, demo: Demo) -> None:
     finally:
         ingest.send_signal(signal.SIGCONT)
     expect(page.locator("#pill")).to_have_attribute("data-kind", "live", timeout=BACK_MS)
+
+
+def test_a_watch_list_beside_the_stock(page: Page) -> None:
+    """Other symbols' prices move beside the one on show; a row shows its symbol whole; what is taken off stays off."""
+    rows = page.locator("#watch-list li")
+    expect(rows).to_have_count(4, timeout=SEEN_MS)
+    shown = page.locator("#symbol").text_content() or ""
+    other = next(name for i in range(4) if (name := rows.nth(i).get_attribute("data-symbol")) != shown)
+    row = page.locator(f'#watch-list li[data-symbol="{other}"]')
+    seen: set[str] = set()
+
+    def moved() -> bool:
+        seen.add(row.locator(".last").text_content() or "")
+        return len(seen - {"–"}) >= 3
+
+    wait_for(page, moved, "the price of a watched symbol changes twice")
+    row.locator(".pick").click()
+    expect(page.locator("#symbol")).to_have_text(other)
+    wait_for(page, lambda: bars(page) > 0, "the bars of the symbol that was watched are on show")
+    first = page.locator(f'#watch-list li[data-symbol="{shown}"]')
+    expect(first.locator(".pick")).to_have_attribute("aria-current", "false")
+    old = first.locator(".last").text_content()
+    wait_for(page, lambda: first.locator(".last").text_content() != old, "the price of the one shown before moves on")
+    page.locator("#star").click()
+    expect(rows).to_have_count(3)
+    page.reload()
+    expect(rows).to_have_count(3, timeout=SEEN_MS)
+    expect(row).to_have_count(0)
+    expect(page.locator("#star")).to_have_attribute("aria-pressed", "false")
+    page.locator("#star").click()
+    expect(row.locator(".last")).to_have_text(re.compile(r"\d"), timeout=SEEN_MS)
 
 
 def test_another_symbol_by_keyboard_alone(page: Page) -> None:

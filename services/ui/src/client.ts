@@ -1,5 +1,6 @@
 /**
- * The connection: keeps one WebSocket open to `/v1/stream` and one symbol subscribed on it, for as long as the page lives.
+ * The connection: keeps one WebSocket open to `/v1/stream` for as long as the page lives, and on it one symbol whole and
+ * the quotes of those that are watched.
  *
  * Loss is noticed by a close, by silence (three heartbeats without a message is `silent`, six end the connection) or
  * by a handshake that does not come; the next attempt follows after a jittered back-off, at once when the network or the
@@ -72,6 +73,9 @@ export class StreamClient {
   private stopTimers: (() => void)[] = [];
   private silent = false;
   private subscribedTo: string | null = null;
+  private watched: readonly string[] = [];
+  /** of those, what this connection has been asked for */
+  private watching = new Set<string>();
 
   constructor(
     private readonly around: Surroundings,
@@ -88,6 +92,12 @@ export class StreamClient {
     if (symbol === this.symbol) return;
     this.symbol = symbol;
     this.subscribe();
+  }
+
+  /** Brings the quotes of these symbols, too, from now on. */
+  follow(symbols: readonly string[]): void {
+    this.watched = symbols;
+    this.subscribeWatched();
   }
 
   /** Asks for a fresh snapshot of the symbol. */
@@ -113,6 +123,7 @@ export class StreamClient {
     }
     this.socket = socket;
     this.subscribedTo = null;
+    this.watching = new Set();
     this.silent = false;
     this.pings.clear();
     socket.onopen = () => this.opened();
@@ -129,6 +140,7 @@ export class StreamClient {
     const token = this.around.token();
     if (token !== null) this.send({ type: 'auth', id: 0, token });
     this.subscribe();
+    this.subscribeWatched();
     this.every(WATCH_MS, () => this.watch());
     this.every(PING_MS, () => this.ping());
   }
@@ -159,9 +171,9 @@ export class StreamClient {
 
   private subscribe(): void {
     if (this.socket === null || this.symbol === null || this.heardMs === 0 || this.subscribedTo === this.symbol) return;
-    if (this.subscribedTo !== null) {
-      this.send({ type: 'unsubscribe', id: (this.requestId += 1), symbols: [this.subscribedTo] });
-    }
+    if (this.subscribedTo !== null) this.unsubscribe([this.subscribedTo]);
+    // A symbol that was watched is subscribed anew, with its bars.
+    if (this.watching.delete(this.symbol)) this.unsubscribe([this.symbol]);
     const from = this.listener.resumeFrom(this.symbol);
     this.send({
       type: 'subscribe',
@@ -171,6 +183,21 @@ export class StreamClient {
       ...(from === null ? {} : { from }),
     });
     this.subscribedTo = this.symbol;
+    this.subscribeWatched();
+  }
+
+  private subscribeWatched(): void {
+    if (this.socket === null || this.heardMs === 0) return;
+    const wanted = new Set(this.watched.filter((symbol) => symbol !== this.symbol));
+    const over = [...this.watching].filter((symbol) => !wanted.has(symbol));
+    const lacking = [...wanted].filter((symbol) => !this.watching.has(symbol));
+    this.watching = wanted;
+    if (over.length > 0) this.unsubscribe(over);
+    if (lacking.length > 0) this.send({ type: 'subscribe', id: (this.requestId += 1), symbols: lacking, channels: ['quotes'] });
+  }
+
+  private unsubscribe(symbols: readonly string[]): void {
+    this.send({ type: 'unsubscribe', id: (this.requestId += 1), symbols });
   }
 
   private ping(): void {

@@ -15,12 +15,17 @@ import { element, setText } from './view/dom';
 import { FrameView } from './view/frame';
 import { QuoteView } from './view/quote';
 import { Search } from './view/search';
+import { WatchView } from './view/watch';
+import { readKept, WatchList } from './watchlist';
 
 const DRAW_EVERY_MS = 100;
 /** When a pixel is several seconds wide, nobody sees ten pictures of them a second. */
 const DRAW_WIDE_EVERY_MS = 400;
 const TICK_MS = 100;
 const SYMBOLS_RETRY_MS = 2_000;
+const WATCH_KEY = 'marketfeed.watch';
+/** So many of the feed's first symbols are watched by whoever has not chosen any. */
+const WATCHED_AT_FIRST = 6;
 /** A day that could not be had whole is asked for again, at growing intervals: each time costs the server. */
 const REFRESH = { baseMs: 30_000, capMs: 300_000 };
 
@@ -29,6 +34,8 @@ const model = new Model(clock);
 const day = new DayView();
 const quote = new QuoteView();
 const frame = new FrameView(() => day.chart.recolour());
+const watch = new WatchList();
+const watchView = new WatchView(select, toggleWatched);
 const search = new Search(select, () => void loadSymbols());
 
 let dirty = true;
@@ -57,6 +64,7 @@ const client = new StreamClient(
     },
     message: (message) => {
       if (model.apply(message, Date.now())) dirty = true;
+      if (watch.apply(message)) dirty = true;
       followTheDate();
     },
     resumeFrom: () => model.resumeFrom(clock.at(Date.now())),
@@ -79,6 +87,38 @@ function show(symbol: string): void {
   dateSeen = '';
   day.chart.choose('1D');
   client.select(symbol);
+  dirty = true;
+}
+
+function toggleWatched(symbol: string): void {
+  if (watch.has(symbol)) watch.remove(symbol);
+  else if (watch.add(symbol) && symbol === model.symbol && model.quote) watch.apply({ type: 'quote', quote: model.quote });
+  try {
+    localStorage.setItem(WATCH_KEY, JSON.stringify(watch.symbols));
+  } catch {
+    // Storage may be forbidden; the list lasts as long as the page then.
+  }
+  client.follow(watch.symbols);
+  dirty = true;
+}
+
+function keptSymbols(): string[] | null {
+  try {
+    return readKept(localStorage.getItem(WATCH_KEY));
+  } catch {
+    return null;
+  }
+}
+
+/** What was watched last time, else the feed's first symbols; waits for the feed if it has none yet. */
+async function fillWatchList(): Promise<void> {
+  const symbols = keptSymbols() ?? (await loadSymbols()).slice(0, WATCHED_AT_FIRST).map((entry) => entry.symbol);
+  if (symbols.length === 0 && keptSymbols() === null) {
+    setTimeout(() => void fillWatchList(), SYMBOLS_RETRY_MS);
+    return;
+  }
+  for (const symbol of symbols) watch.add(symbol);
+  client.follow(watch.symbols);
   dirty = true;
 }
 
@@ -149,6 +189,7 @@ function draw(): void {
     drawnMs = nowMs;
     quote.draw(model, nowMs);
     frame.draw(model, nowMs);
+    watchView.draw(watch, model);
   }
   const pauseMs = day.chart.isWide() ? DRAW_WIDE_EVERY_MS : DRAW_EVERY_MS;
   if (chartDirty && (nowMs - chartDrawnMs >= pauseMs || model.generation !== generation)) {
@@ -178,7 +219,7 @@ async function start(): Promise<void> {
   requestAnimationFrame(draw);
   await loadConfig();
   client.start();
-  await chooseFirst();
+  await Promise.all([chooseFirst(), fillWatchList()]);
 }
 
 declare global {

@@ -41,6 +41,25 @@ describe('StreamClient', () => {
     expect(time.socket.ofType('subscribe').at(-1)).toMatchObject({ symbols: ['MSFT'] });
   });
 
+  it('brings the quotes of watched symbols, never twice those of the one on show, and again after a loss', () => {
+    client.follow(['AAPL', 'MSFT', 'TSLA']);
+    client.select('AAPL');
+    open();
+    const watched = (): unknown[] => time.socket.ofType('subscribe').filter((m) => String(m['channels']) === 'quotes').map((m) => m['symbols']);
+    const left = (): unknown[] => time.socket.ofType('unsubscribe').map((m) => m['symbols']);
+    expect(watched()).toEqual([['MSFT', 'TSLA']]);
+    client.select('MSFT');
+    expect(left()).toEqual([['AAPL'], ['MSFT']]);
+    expect(watched().at(-1)).toEqual(['AAPL']);
+    expect(time.socket.ofType('subscribe').at(-2)).toMatchObject({ symbols: ['MSFT'], channels: ['quotes', 'bars_1s'] });
+    client.follow(['AAPL', 'NVDA']);
+    expect([left().at(-1), watched().at(-1)]).toEqual([['TSLA'], ['NVDA']]);
+    time.socket.onclose?.({ code: 1006 });
+    time.pass(1_000);
+    open();
+    expect(watched()).toEqual([['AAPL', 'NVDA']]);
+  });
+
   it('comes back by itself, subscribes again and asks only for what it lacks', () => {
     client.select('AAPL');
     open();
