@@ -1,6 +1,7 @@
-"""Runs the benches: every module here with a `run() -> str`, one line each.
+"""Runs the benches: every module here with a `run() -> str`, a line for each figure.
 
-`make bench` runs those that need no server; `make bench ARGS=kafka` runs the named ones.
+`make bench` runs those that need no server, `make bench ARGS="csv decode"` the named ones. Those of serving
+(`fanout`, `idle`, `stalled`, `grpc_streams`) are most of its time; what they share is in `load/`.
 """
 
 import importlib
