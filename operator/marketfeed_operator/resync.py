@@ -51,25 +51,33 @@ class Resync:
         self._jitter = random.Random()
 
     async def run(self, feeds: Callable[[], Iterable[Key]]) -> None:
-        """Look for ever; ends by cancellation. A look that fails is tried again with the next one."""
+        """Look for ever; ends by cancellation. A namespace that cannot be listed is tried again with the next look."""
         while True:
             await asyncio.sleep(self._interval_s * (0.9 + 0.2 * self._jitter.random()))
-            try:
-                await self.look(list(feeds()))
-            except (ClusterError, TimeoutError) as error:
-                log.warning("could not look at everything", extra=facts(error=str(error) or "timed out"))
+            await self.look(list(feeds()))
 
     async def look(self, feeds: list[Key]) -> None:
         """Ask for every feed, spread over a quarter of the interval; at once for those that lost a child unseen."""
         existing: dict[Key, set[ChildKey]] = defaultdict(set)
+        unseen = set[str | None]()
         for namespace in self._namespaces:
-            for kind in CHILD_KINDS:
-                listed = await self._cluster.list_metadata(kind, namespace, MANAGED_BY)
-                for key, children in by_feed(kind.name, listed).items():
-                    existing[key] |= children
+            try:
+                await self._list(namespace, existing)
+            except (ClusterError, TimeoutError) as error:
+                # One namespace that is gone or forbidden must not hide the others.
+                unseen.add(namespace)
+                log.warning("could not list", extra=facts(namespace=namespace, error=str(error) or "timed out"))
         for key in feeds:
             self._children.recheck_unwatched(key)
-            lost = self._children.missing(key, frozenset(existing[key]))
+            hidden = None in unseen or key[0] in unseen
+            lost = not hidden and self._children.missing(key, frozenset(existing[key]))
             if lost:
                 log.warning("a child vanished unseen", extra=facts(feed="/".join(key)))
             self._ask(key, 0.0 if lost else self._jitter.random() * self._interval_s / 4)
+
+    async def _list(self, namespace: str | None, existing: dict[Key, set[ChildKey]]) -> None:
+        """Put the children of a namespace into `existing`. Raises ClusterError, TimeoutError."""
+        for kind in CHILD_KINDS:
+            listed = await self._cluster.list_metadata(kind, namespace, MANAGED_BY)
+            for key, children in by_feed(kind.name, listed).items():
+                existing[key] |= children

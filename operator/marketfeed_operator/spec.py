@@ -7,9 +7,10 @@ What CEL cannot see (the content of a ConfigMap, the names of a synthetic exchan
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -186,6 +187,7 @@ def parse(obj: Mapping[str, Any]) -> MarketFeed:
         raise _invalid(str(error)) from None
     if [spec.source.finnhub, spec.source.generator, spec.source.history].count(None) != 2:
         raise InvalidSpec("spec.source", "needs exactly one of finnhub, generator and history")
+    _check_ports(spec)
     return MarketFeed(
         namespace=str(metadata.get("namespace", "")),
         name=str(metadata.get("name", "")),
@@ -195,6 +197,29 @@ def parse(obj: Mapping[str, Any]) -> MarketFeed:
         paused=is_paused(obj),
         restarted_at=str((metadata.get("annotations") or {}).get(RESTARTED_AT, "")),
     )
+
+
+def _check_ports(spec: Spec) -> None:
+    """Ports are numbers up to 65535, which the schema's patterns do not say. Raises InvalidSpec."""
+    for field, address in _addresses(spec):
+        try:
+            valid = urlsplit(address).port != 0
+        except ValueError:
+            valid = False
+        if not valid:
+            raise InvalidSpec(field, f"has {address!r}, whose port is none; write a number from 1 to 65535")
+
+
+def _addresses(spec: Spec) -> Iterator[tuple[str, str]]:
+    """Each address of a specification, as a URL, with the field that it is in."""
+    for server in spec.kafka.bootstrap_servers.split(","):
+        yield "spec.kafka.bootstrapServers", f"kafka://{server}"
+    if spec.redis.url is not None:
+        yield "spec.redis.url", spec.redis.url
+    if spec.source.finnhub is not None:
+        yield "spec.source.finnhub.url", spec.source.finnhub.url
+    if spec.observability.otlp_endpoint:
+        yield "spec.observability.otlpEndpoint", spec.observability.otlp_endpoint
 
 
 def is_paused(obj: Mapping[str, Any]) -> bool:

@@ -221,8 +221,15 @@ class Watching:
         async def read() -> T:
             return reader(bridge)
 
-        async with asyncio.timeout(_READ_TIMEOUT_S):
-            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(read(), loop))
+        try:
+            async with asyncio.timeout(_READ_TIMEOUT_S):
+                return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(read(), loop))
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # kopf's loop ended under the reading. As a cancellation it would end the worker that asked, unseen.
+            raise Unavailable("watch", 0, "the watch ended while it was read") from None
 
 
 class _DeadWatcher(logging.Handler):

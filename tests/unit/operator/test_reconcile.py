@@ -73,6 +73,32 @@ def test_a_feed_that_cannot_become_a_pipeline_is_a_problem_and_touches_no_child(
     assert not decided.refused
 
 
+@pytest.mark.parametrize(
+    ("field", "spec"),
+    [
+        ("spec.kafka.bootstrapServers", {"kafka": {"bootstrapServers": "kafka:9092,other:99999"}}),
+        ("spec.redis.url", {"redis": {"url": "redis://h:abc/0"}}),
+        ("spec.redis.url", {"redis": {"url": "redis://h:0/0"}}),
+        ("spec.observability.otlpEndpoint", {"observability": {"otlpEndpoint": "http://h:port/x"}}),
+        (
+            "spec.source.finnhub.url",
+            {
+                "source": {"finnhub": {"url": "wss://h:99999/", "apiKeys": [{"name": "k", "key": "a"}]}},
+                "symbols": ["A"],
+                "shards": 1,
+            },
+        ),
+    ],
+)
+def test_a_port_that_is_none_is_a_problem_of_the_field_it_is_in(field: str, spec: dict[str, Any]) -> None:
+    """The schema's patterns let it through; it must become a condition, not a crash that no user sees."""
+    problem = decide(feed(**spec), FeedState(), DEFAULTS, NOW).problem
+    assert problem is not None
+    assert problem.reason == Reason.INVALID_SPEC
+    assert field in problem.message
+    assert "1 to 65535" in problem.message
+
+
 class Server:
     """The API server with one feed: takes everything but the kinds in `errors`."""
 

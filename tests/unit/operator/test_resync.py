@@ -62,3 +62,29 @@ async def test_a_look_has_what_no_watch_shows_applied_again() -> None:
     await writer.converge(key, "feed", [monitor], frozenset(), ())
     await writer.converge(key, "feed", [monitor], frozenset(), ())
     assert server.applied == 2
+
+
+class Forbidding(Server):
+    """The API server that no longer lets one namespace be listed."""
+
+    async def list_metadata(self, kind: Kind, namespace: str | None, selector: str) -> list[dict[str, Any]]:
+        if namespace == "gone":
+            raise of_status("GET", 403, "forbidden")
+        return []
+
+    async def find_metadata(self, kind: Kind, namespace: str, name: str) -> None:
+        return None
+
+
+async def test_a_namespace_that_cannot_be_listed_hides_no_other() -> None:
+    """A child that vanished beside it is noticed at once; of its own feeds nothing is called lost."""
+    server: Any = Forbidding()
+    writer, here, there = ChildWriter(server), ("here", "x"), ("gone", "x")
+    asked: dict[Key, float] = {}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}}
+    for key in (here, there):
+        await writer.converge(key, "feed", [service], frozenset(), ())
+    resync = Resync(server, writer, ("gone", "here"), 120.0, lambda key, after_s: asked.update({key: after_s}))
+    await resync.look([here, there])
+    assert asked[here] == 0.0
+    assert asked[there] > 0.0
