@@ -21,7 +21,7 @@ from tests.integration.operator.plane import (
     replica,
     write_kubeconfig,
 )
-from tests.integration.operator.rights import mounted_account, token_bound_to
+from tests.integration.operator.rights import install, token_bound_to
 from tests.integration.operator.tcp_proxy import TcpProxy
 
 from marketfeed_operator.kinds import BY_NAME, LEASE, MARKETFEED, WATCHED_KINDS
@@ -111,22 +111,20 @@ async def test_a_rotated_token_is_picked_up(
     plane: ControlPlane,
     admin: Admin,
     kubelet: FakeKubelet,
-    settings: dict[str, object],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The mounted token is replaced and the old one dies: both clients go on with the new one, without a restart."""
-    mounted = await mounted_account(plane, admin, tmp_path)
+    chart = await install(plane, admin, tmp_path)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(plane.port))
     # Short watches, so that each of them has to log in again within the test.
-    extra = {"service_account_dir": mounted, "watch_timeout_s": 5}
-    async with replica(tmp_path, None, **settings, **extra) as operator:
+    async with replica(tmp_path, None, **chart.settings, watch_timeout_s=5) as operator:
         await admin.apply(feed("x", admin.namespace))
         await ready(admin, "x")
         fresh = tmp_path / "token.new"
         fresh.write_text(await token_bound_to(admin, "second"))
-        fresh.replace(mounted / "token")
+        fresh.replace(chart.mounted / "token")
         await admin.delete(SECRET, "first")
         # The API server remembers a good token for 10 s.
         await asyncio.sleep(13.0)

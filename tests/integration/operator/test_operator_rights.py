@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from tests.integration.operator.control_plane import ControlPlane
 from tests.integration.operator.plane import Admin, FakeKubelet, eventually, feed, replica
-from tests.integration.operator.rights import mounted_account
+from tests.integration.operator.rights import install
 
 from marketfeed_operator.kinds import BY_NAME, MARKETFEED
 
@@ -22,21 +22,18 @@ async def test_the_charts_rights_are_enough(
     plane: ControlPlane,
     admin: Admin,
     kubelet: FakeKubelet,
-    settings: dict[str, object],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With the Roles of the chart and nothing else a feed comes up, is repaired, scaled up and down and deleted, and
     no request is forbidden."""
-    mounted = await mounted_account(plane, admin, tmp_path)
+    chart = await install(plane, admin, tmp_path)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(plane.port))
     service = BY_NAME["Service"]
     async with (
         talking_pods() as host,
-        replica(
-            tmp_path, None, **settings, service_account_dir=mounted, status_host=host, poll_interval_s=1
-        ) as operator,
+        replica(tmp_path, None, **chart.settings, status_host=host, poll_interval_s=1) as operator,
     ):
         await admin.apply(feed("x", admin.namespace, shards=2))
         await eventually(lambda: admin.is_condition("x", "Ready", "True"), 60.0)
