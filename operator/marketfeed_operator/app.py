@@ -24,7 +24,7 @@ from marketfeed_operator.reconcile import Reconciler
 from marketfeed_operator.resync import Resync
 from marketfeed_operator.settings import OperatorSettings
 from marketfeed_operator.status_writer import StatusWriter
-from marketfeed_operator.watching import Watching
+from marketfeed_operator.watches import Watches
 from marketfeed_operator.work_queue import Schedule, WorkQueue
 
 log = logging.getLogger("operator")
@@ -37,15 +37,13 @@ class Leadership:
         self.settings = settings
         self.children = ChildWriter(cluster)
         self.status = StatusWriter(cluster, settings.status_interval_s)
-        self.watching = Watching(cluster, settings, self.changed, self.anew)
+        self.watches = Watches(cluster, settings, self.changed, self.anew)
         limits = PollLimits(
             settings.poll_interval_s, settings.poll_timeout_s, settings.poll_feed_concurrency, settings.poll_concurrency
         )
         self.poller = Poller(settings.status_port, limits, settings.status_host)
         recorder = EventRecorder(cluster, settings.own_identity(), time.monotonic)
-        self.reconciler = Reconciler(
-            cluster, settings, self.watching, self.children, self.status, recorder, self.poller
-        )
+        self.reconciler = Reconciler(cluster, settings, self.watches, self.children, self.status, recorder, self.poller)
         schedule = Schedule(cap_s=settings.backoff_cap_s, limit=settings.queue_limit)
         self.queue = WorkQueue(schedule, self.reconciler.reconcile, settings.reconcile_timeout_s)
         self.resync = Resync(cluster, self.children, settings.namespaces, settings.resync_interval_s, self._ask)
@@ -63,11 +61,14 @@ class Leadership:
             self.known.add(change.key)
             self.queue.add(change.key, urgent=change.urgent)
 
-    def anew(self) -> None:
-        """The watches begin again and tell of every feed that exists; those that are gone are seen to be."""
-        for key in self.known:
+    def anew(self, namespace: str | None) -> None:
+        """The watches of a namespace (None: of all) begin again and tell of every feed that exists there.
+
+        Those that are gone, or can be seen no more, are seen to be.
+        """
+        for key in [key for key in self.known if namespace in (None, key[0])]:
             self.queue.add(key)
-        self.known.clear()
+            self.known.discard(key)
 
     def _ask(self, key: Key, after_s: float) -> None:
         metrics.TRIGGERS.labels("resync").inc()
@@ -87,7 +88,7 @@ class Leadership:
 
     async def _work(self, over: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
-            watching = group.create_task(self.watching.run(over), name="operator/watching")
+            watching = group.create_task(self.watches.run(over), name="operator/watching")
             workers = [
                 group.create_task(self.queue.run_worker(), name=f"operator/worker-{number}")
                 for number in range(self.settings.workers)
@@ -139,7 +140,7 @@ class Operator:
             settings.renew_deadline_s,
             settings.retry_period_s,
         )
-        limits = Limits(settings.lease_duration_s, settings.watch_dead_s, settings.queue_stuck_s)
+        limits = Limits(settings.lease_duration_s, settings.watch_dead_s, settings.queue_stuck_s, settings.blind_dead_s)
         self.health = HealthServer(self.vital, limits, self.state)
 
     def vital(self) -> Vital:
@@ -150,7 +151,9 @@ class Operator:
         return Vital(
             leading=True,
             renewal_age_s=self.elector.renewal_age_s(asyncio.get_running_loop().time()),
-            watch_ages_s=leadership.watching.ages_s(),
+            watch_ages_s=leadership.watches.ages_s(),
+            blind_s=leadership.watches.blind_s(),
+            unreadable=leadership.watches.unreadable(),
             queue_oldest_s=leadership.queue.oldest_s(),
         )
 
@@ -162,6 +165,7 @@ class Operator:
             "leading": self.elector.held,
             "holder": self.elector.holder,
             "feeds": len(leadership.known) if leadership else 0,
+            "unreadable": leadership.watches.unreadable() if leadership else {},
         }
 
     async def run(self, stopping: asyncio.Event) -> None:

@@ -102,6 +102,10 @@ class Cluster:
             if not following:
                 return found
 
+    async def check_list(self, kind: Kind, namespace: str | None) -> None:
+        """Raises what a list of the kind would: Forbidden where it may not be read. Asks for one object at most."""
+        await self._request("get", kind.path(namespace), query=[("limit", "1")], accept=_METADATA_LIST)
+
     async def find_metadata(self, kind: Kind, namespace: str, name: str) -> Object | None:
         """Metadata of one object, None if there is none. A list of one: it needs the right to list, not to get."""
         query = [("fieldSelector", f"metadata.name={name}")]

@@ -29,6 +29,9 @@ class Observer(Protocol):
     def listed(self, path: str) -> None:
         """The API server has begun to answer a list of this collection, from its beginning."""
 
+    def refused(self, request: str) -> None:
+        """The API server forbade this request."""
+
 
 class MountedToken:
     """A bound service account token: a file that the kubelet replaces well before the token expires."""
@@ -91,9 +94,11 @@ def watch_session(
 def _observe(observer: Observer) -> ClientMiddlewareType:
     async def middleware(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         response = await handler(request)
+        path, query = request.url.path, request.url.query
+        if response.status == 403:
+            observer.refused(f"{request.method} {path}{' (watch)' if 'watch' in query else ''}")
         if response.status != 200:
             return response
-        path, query = request.url.path, request.url.query
         plural = path.rpartition("/")[2]
         if query.get("watch") == "true":
             observer.heard(plural)

@@ -174,25 +174,18 @@ def snapshot(bridge: Bridge, key: Key) -> Snapshot:
     return Snapshot(feeds[-1] if feeds else None, tuple(children))
 
 
-def all_feeds(bridge: Bridge) -> list[Key]:
-    """Every feed that the watches show; only in kopf's thread."""
-    return list(bridge.indices.get(FEED_INDEX, ()))
-
-
 def _values(bridge: Bridge, index: str, key: Key) -> list[Observed]:
     found: Iterable[Observed] = bridge.indices[index].get(key, ()) if index in bridge.indices else ()
     return list(found)
 
 
-async def run_kopf(bridge: Bridge, settings: OperatorSettings, stop: asyncio.Event, ready: asyncio.Event) -> None:
-    """kopf's whole life, in the running loop, until `stop`. Raises what ends kopf otherwise."""
-    namespaces = settings.namespaces
+async def run_kopf(bridge: Bridge, settings: OperatorSettings, namespace: str | None, stop: asyncio.Event) -> None:
+    """kopf's whole life, in the running loop, until `stop`, for a namespace or all. Raises what ends kopf otherwise."""
     await kopf.operator(
         registry=registry_of(bridge, settings),
         settings=kopf.OperatorSettings(),
         standalone=True,
-        clusterwide=not namespaces,
-        namespaces=namespaces,
+        clusterwide=namespace is None,
+        namespaces=[] if namespace is None else [namespace],
         stop_flag=stop,
-        ready_flag=ready,
     )

@@ -1,8 +1,9 @@
 """The operator's own pages: /healthz (should this process be restarted), /readyz, /metrics and /status.
 
 A replica that only waits for the Lease is healthy and ready: it has nothing to do. The one that works is not healthy
-when a watch is silent for longer than bookmarks allow, when the queue is stuck, or when it holds a Lease that it has
-not renewed: each of them is a freeze that a restart mends and that no error shows.
+when a watch is silent for longer than bookmarks allow, when a namespace has not been seen whole for long, when the
+queue is stuck, or when it holds a Lease that it has not renewed: each of them is a freeze that no error shows.
+A namespace that may not be read is told by metric and log; it fails the probe only when there is no other.
 """
 
 from __future__ import annotations
@@ -22,12 +23,17 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Vital:
-    """What health is judged by. Ages are seconds; a replica that does not lead has no watches and no queue."""
+    """What health is judged by. Ages are seconds; a replica that does not lead has no watches and no queue.
+
+    `blind_s`: for each namespace the time since it was last seen whole; `unreadable`: which may not be read, and why.
+    """
 
     leading: bool = False
     renewal_age_s: float = 0.0
     watch_ages_s: Mapping[str, float] = field(default_factory=dict)
     queue_oldest_s: float = 0.0
+    blind_s: Mapping[str, float] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,7 @@ class Limits:
     renewal_s: float
     watch_s: float
     queue_s: float
+    blind_s: float
 
 
 def troubles(vital: Vital, limits: Limits) -> list[str]:
@@ -48,11 +55,20 @@ def troubles(vital: Vital, limits: Limits) -> list[str]:
         for kind, age_s in sorted(vital.watch_ages_s.items())
         if age_s > limits.watch_s
     ]
+    found += [
+        f"{namespace} has not been watched whole for {age_s:.0f} s" + _because(vital.unreadable.get(namespace))
+        for namespace, age_s in sorted(vital.blind_s.items())
+        if age_s > limits.blind_s
+    ]
     if vital.queue_oldest_s > limits.queue_s:
         found.append(f"a MarketFeed has waited for a worker for {vital.queue_oldest_s:.0f} s")
     if vital.renewal_age_s > limits.renewal_s:
         found.append(f"the Lease was not renewed for {vital.renewal_age_s:.0f} s but is treated as held")
     return found
+
+
+def _because(reason: str | None) -> str:
+    return f": {reason}" if reason else ""
 
 
 class HealthServer:
@@ -96,8 +112,10 @@ class HealthServer:
         return _json(200 if self.ready else 503, {"ready": self.ready})
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        for kind, age_s in self._vital().watch_ages_s.items():
+        vital = self._vital()
+        for kind, age_s in vital.watch_ages_s.items():
             metrics.WATCH_AGE_S.labels(kind).set(age_s)
+        metrics.NAMESPACES_UNREADABLE.set(len(vital.unreadable))
         return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": "text/plain; version=0.0.4"})
 
     async def _state(self, _: web.Request) -> web.Response:

@@ -25,6 +25,9 @@ WATCH_AGE_S = Gauge(_PREFIX + "watch_age_seconds", "Time since a watch said anyt
 WATCH_RESTARTS = Counter(
     _PREFIX + "watch_restarts_total", "Times all watches were started anew: after an error, or as one had to list again"
 )
+NAMESPACES_UNREADABLE = Gauge(
+    _PREFIX + "namespaces_unreadable", "Namespaces to be served that this replica leads and may not list or watch"
+)
 POLLS = Counter(_PREFIX + "polls_total", "Questions to pods' /status, by result", ["result"])
 EVENTS = Counter(_PREFIX + "events_total", "Kubernetes Events, by what became of them", ["result"])
 SYMBOLS_MOVED = Counter(_PREFIX + "symbols_moved_total", "Symbols that a new plan gave to another shard")

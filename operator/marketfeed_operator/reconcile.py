@@ -32,7 +32,7 @@ from marketfeed_operator.settings import OperatorSettings
 from marketfeed_operator.spec import RESYNC, InvalidSpec, is_paused
 from marketfeed_operator.status import Problem
 from marketfeed_operator.status_writer import StatusWriter
-from marketfeed_operator.watching import Watching
+from marketfeed_operator.watches import Watches
 from marketfeed_operator.work_queue import DONE, Outcome
 
 log = logging.getLogger("operator.reconcile")
@@ -82,7 +82,7 @@ class Reconciler:
         self,
         cluster: Cluster,
         settings: OperatorSettings,
-        watching: Watching,
+        watches: Watches,
         children: ChildWriter,
         status: StatusWriter,
         recorder: EventRecorder,
@@ -90,7 +90,7 @@ class Reconciler:
     ) -> None:
         self._cluster = cluster
         self._settings = settings
-        self._watching = watching
+        self._watches = watches
         self._children = children
         self._status = status
         self._recorder = recorder
@@ -118,7 +118,7 @@ class Reconciler:
         return outcome
 
     async def _reconcile(self, key: Key) -> Outcome:
-        seen = await self._watching.snapshot(key)
+        seen = await self._watches.snapshot(key)
         feed = seen.feed
         if feed is None or self._uids.get(key, feed.uid) != feed.uid:
             self.forget(key)
@@ -276,7 +276,7 @@ class Reconciler:
 
         It is the user's, without our label, so no watch shows it; watching all ConfigMaps would cost more.
         """
-        seen = await self._watching.snapshot(key)
+        seen = await self._watches.snapshot(key)
         reference = _symbols_reference(seen.feed) if seen.feed is not None else None
         if reference is None or key not in self._symbol_versions:
             return False
@@ -302,7 +302,7 @@ class Reconciler:
     async def poll(self, key: Key) -> bool:
         """Ask a feed's pods; returns whether it has something new to be reconciled."""
         try:
-            seen = await self._watching.snapshot(key)
+            seen = await self._watches.snapshot(key)
             pods = [child.body for child in seen.children if child.kind == POD.name]
             before = self._readings.get(key, {})
             asked = await self._poller.ask_all(key, targets_of(pods, _POLLED))

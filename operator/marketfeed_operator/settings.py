@@ -58,6 +58,10 @@ class OperatorSettings:
     watch_silence_s: float = setting(70.0, "silence after which a watch is opened anew; bookmarks come every 60 s")
     watch_restart_s: float = setting(150.0, "silence after which the whole watching part is started anew")
     watch_dead_s: float = setting(240.0, "silence of a watch after which /healthz fails")
+    blind_dead_s: float = setting(
+        300.0, "time without a full view of a namespace that may be read (or of any) after which /healthz fails"
+    )
+    namespace_retry_s: float = setting(10.0, "pause between two looks at a namespace that may not be read")
     queue_stuck_s: float = setting(180.0, "age of the oldest waiting MarketFeed after which /healthz fails")
     service_account_dir: str = setting(_MOUNTED, "where token, ca.crt and namespace are mounted")
     http_host: str = setting("127.0.0.1", "address that /healthz, /readyz and /metrics listen on")

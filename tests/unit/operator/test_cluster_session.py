@@ -26,6 +26,8 @@ class Server:
         self.seen.append(request.headers.get("Authorization", ""))
         if self.seen[-1] != f"Bearer {self.good}":
             return web.Response(status=401)
+        if request.path.endswith("secrets"):
+            return web.Response(status=403)
         if request.query.get("watch") != "true":
             return web.json_response({})
         response = web.StreamResponse()
@@ -83,12 +85,16 @@ class Seen:
     def __init__(self) -> None:
         self.alive: list[str] = []
         self.lists: list[str] = []
+        self.forbidden: list[str] = []
 
     def heard(self, plural: str) -> None:
         self.alive.append(plural)
 
     def listed(self, path: str) -> None:
         self.lists.append(path)
+
+    def refused(self, request: str) -> None:
+        self.forbidden.append(request)
 
 
 async def test_each_sign_of_life_of_a_watch_and_each_list_is_told(server: Server, tmp_path: Path) -> None:
@@ -111,3 +117,19 @@ async def test_each_sign_of_life_of_a_watch_and_each_list_is_told(server: Server
             await anext(chunks)
     assert told.alive == ["deployments"] * 3
     assert told.lists == ["/api/v1/pods"]
+
+
+async def test_a_request_that_is_forbidden_is_told_with_what_it_asked_for(server: Server, tmp_path: Path) -> None:
+    """A list and a watch apart; a 401 is none."""
+    mounted = tmp_path / "token"
+    mounted.write_text("first")
+    told = Seen()
+    async with watch_session(None, {}, MountedToken(mounted), told) as session:
+        for query in ({}, {"watch": "true"}):
+            async with session.get(f"{server.url}/api/v1/secrets", params=query) as response:
+                assert response.status == 403
+        server.good = "second"
+        async with session.get(f"{server.url}/api/v1/pods") as response:
+            assert response.status == 401
+    assert told.forbidden == ["GET /api/v1/secrets", "GET /api/v1/secrets (watch)"]
+    assert told.lists == []

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import kopf
 import pytest
 
-from marketfeed_operator.cluster_errors import Unavailable
 from marketfeed_operator.handlers import Bridge, Change, configure, registry_of
-from marketfeed_operator.kinds import MARKETFEED, WATCHED_KINDS, Kind
+from marketfeed_operator.kinds import WATCHED_KINDS
 from marketfeed_operator.settings import OperatorSettings
-from marketfeed_operator.watching import Watching
 
 
 async def nobody() -> kopf.AiohttpSession:
@@ -92,15 +89,6 @@ async def test_a_feed_is_told_on_by_the_first_listing_and_when_its_user_changes_
     assert [(change.urgent, change.gone) for change in told] == [(True, False), (True, False), (True, True)]
 
 
-async def test_nothing_can_be_read_while_nothing_is_watched() -> None:
-    """Between two leaderships a read says so in place of showing an empty cluster."""
-    cluster: Any = None
-    watching = Watching(cluster, OperatorSettings(), lambda change: None, lambda: None)
-    with pytest.raises(Unavailable):
-        await watching.snapshot(("n", "x"))
-    assert watching.ages_s() == {}
-
-
 @pytest.mark.parametrize("name", ["feed_event", *(f"event_{kind.plural}" for kind in WATCHED_KINDS)])
 async def test_the_first_event_of_any_kind_says_that_the_indices_are_full(name: str) -> None:
     """kopf handles no event before everything is indexed, so the first one opens the indices to reconciles."""
@@ -109,54 +97,3 @@ async def test_the_first_event_of_any_kind_says_that_the_indices_are_full(name: 
     assert not between.full
     await tell(registry, name, event(None))
     assert between.full
-
-
-class Feeds:
-    """The API server's list of feeds, by namespace."""
-
-    def __init__(self, **feeds: list[dict[str, Any]]) -> None:
-        self.feeds = feeds
-        self.down = False
-
-    async def list_metadata(self, kind: Kind, namespace: str, selector: str) -> list[dict[str, Any]]:
-        assert (kind, selector) == (MARKETFEED, "")
-        if self.down:
-            raise Unavailable("GET", 503, "later")
-        return self.feeds[namespace]
-
-
-def begun(cluster: Any) -> tuple[Watching, Bridge]:
-    """A Watching whose kopf has begun and shown nothing yet."""
-    watching, between = (
-        Watching(cluster, OperatorSettings(namespaces=("a", "b")), lambda change: None, lambda: None),
-        bridge([]),
-    )
-    watching._bridge, watching._loop = between, asyncio.get_running_loop()
-    watching._checked_empty_at = float("-inf")
-    return watching, between
-
-
-async def test_nothing_can_be_read_before_the_indices_are_full() -> None:
-    """After a restart of kopf, half an index must not look like a feed whose children are all gone."""
-    watching, between = begun(Feeds(a=[], b=[{}]))
-    await watching._note_if_empty()
-    with pytest.raises(Unavailable):
-        await watching.snapshot(("b", "x"))
-    with pytest.raises(Unavailable):
-        await watching.all_feeds()
-    between.full = True
-    assert (await watching.snapshot(("b", "x"))).feed is None
-
-
-async def test_where_there_is_no_feed_the_indices_are_full_without_an_event() -> None:
-    """A feed that went with the last event unseen can be forgotten; a server that is away proves nothing."""
-    cluster = Feeds(a=[], b=[])
-    cluster.down = True
-    watching, _ = begun(cluster)
-    await watching._note_if_empty()
-    with pytest.raises(Unavailable):
-        await watching.snapshot(("b", "x"))
-    cluster.down = False
-    watching._checked_empty_at = float("-inf")
-    await watching._note_if_empty()
-    assert (await watching.snapshot(("b", "x"))).feed is None

@@ -14,4 +14,4 @@ async def test_a_replica_that_waits_says_so() -> None:
     cluster: Any = None
     operator = Operator(OperatorSettings(identity="pod-1", lease_namespace="ops"), cluster)
     assert operator.vital() == Vital()
-    assert operator.state() == {"identity": "pod-1", "leading": False, "holder": "", "feeds": 0}
+    assert operator.state() == {"identity": "pod-1", "leading": False, "holder": "", "feeds": 0, "unreadable": {}}
