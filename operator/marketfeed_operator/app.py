@@ -8,6 +8,7 @@ import logging
 import signal
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 
 from marketfeed_operator import logs, metrics
 from marketfeed_operator.child_writer import ChildWriter, Key
@@ -140,17 +141,26 @@ class Operator:
             settings.renew_deadline_s,
             settings.retry_period_s,
         )
-        limits = Limits(settings.lease_duration_s, settings.watch_dead_s, settings.queue_stuck_s, settings.blind_dead_s)
+        limits = Limits(
+            contact_ready_s=2 * settings.lease_duration_s,
+            contact_dead_s=settings.contact_dead_s,
+            renewal_s=settings.lease_duration_s,
+            watch_s=settings.watch_dead_s,
+            queue_s=settings.queue_stuck_s,
+            blind_s=settings.blind_dead_s,
+        )
         self.health = HealthServer(self.vital, limits, self.state)
 
     def vital(self) -> Vital:
         """What health is judged by, now."""
-        leadership = self.leadership
+        leadership, elector, now = self.leadership, self.elector, asyncio.get_running_loop().time()
+        contact = Vital(reached=elector.reached, contact_age_s=elector.contact_age_s(now))
         if leadership is None:
-            return Vital()
-        return Vital(
+            return contact
+        return replace(
+            contact,
             leading=True,
-            renewal_age_s=self.elector.renewal_age_s(asyncio.get_running_loop().time()),
+            renewal_age_s=elector.renewal_age_s(now),
             watch_ages_s=leadership.watches.ages_s(),
             blind_s=leadership.watches.blind_s(),
             unreadable=leadership.watches.unreadable(),
@@ -172,14 +182,14 @@ class Operator:
         """Serve the pages and stand for election until `stopping`; then end in order, within one deadline."""
         port = await self.health.start(self.settings.http_host, self.settings.http_port)
         log.info("health at", extra=facts(url=f"http://{self.settings.http_host}:{port}/healthz"))
-        self.health.ready = True
+        self.health.open = True
         try:
             async with asyncio.TaskGroup() as group:
                 standing = group.create_task(self.elector.run(stopping, self._lead), name="operator/election")
                 guard = group.create_task(self._enforce_deadline(stopping, standing), name="operator/shutdown")
                 standing.add_done_callback(lambda _: guard.cancel())
         finally:
-            self.health.ready = False
+            self.health.open = False
             await self.health.close()
 
     async def _lead(self, over: asyncio.Event) -> None:

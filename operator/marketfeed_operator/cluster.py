@@ -1,8 +1,8 @@
 """The API server: the only client of it beside kopf's watches, which use the same connection rules.
 
 Built on `kubernetes.aio`'s dynamic client. Added here: the mounted token is read again when it changes and after a 401
-(bound tokens live an hour), each request has a time-out, a polite "later" (429) is obeyed for a few seconds, and every
-failure becomes an error of `cluster_errors`.
+(bound tokens live an hour), another authority that is mounted is trusted by a new client, each request has a time-out,
+a polite "later" (429) is obeyed for a few seconds, and every failure becomes an error of `cluster_errors`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from kubernetes.aio.config import incluster_config
 
 from marketfeed_operator import metrics
 from marketfeed_operator.cluster_errors import ClusterError, Conflict, OperatorSettingError, Unavailable, of_status
-from marketfeed_operator.cluster_session import MountedToken, authorize
+from marketfeed_operator.cluster_session import MountedFile, authorize
 from marketfeed_operator.kinds import BY_NAME, EVENT, FIELD_MANAGER, Kind
+from marketfeed_operator.logs import facts
 from marketfeed_operator.settings import OperatorSettings
 
 log = logging.getLogger("operator.cluster")
@@ -43,10 +44,15 @@ _METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=
 class Cluster:
     """Reads and writes objects. Every call raises a ClusterError if the API server does not do it."""
 
-    def __init__(self, configuration: Any, token: MountedToken | None, request_timeout_s: float) -> None:
+    def __init__(
+        self, configuration: Any, token: MountedFile | None, authority: MountedFile | None, request_timeout_s: float
+    ) -> None:
         self.token = token
+        self._authority = authority
+        self._trusted = authority.value() if authority is not None else ""
         self._api = _kubernetes_client.ApiClient(configuration)
         self._dynamic = _kubernetes_dynamic.DynamicClient(self._api)
+        self._retired: Any = None
         self._timeout = aiohttp.ClientTimeout(total=request_timeout_s, sock_connect=min(5.0, request_timeout_s))
 
     @classmethod
@@ -55,13 +61,15 @@ class Cluster:
         configuration = _kubernetes_client.Configuration()
         # Retrying is decided here, where it is known which request may be repeated.
         configuration.retries = None
-        token = await _configure(configuration, Path(settings.service_account_dir))
+        token, authority = await _configure(configuration, Path(settings.service_account_dir))
         configuration.client_session_kwargs = {"middlewares": [authorize(token)], "trust_env": False}
-        return cls(configuration, token, settings.request_timeout_s)
+        return cls(configuration, token, authority, settings.request_timeout_s)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._api.close()
+        if self._retired is not None:
+            await self._retired.close()
 
     @property
     def server(self) -> str:
@@ -70,7 +78,10 @@ class Cluster:
 
     @property
     def ssl_context(self) -> Any:
-        """What connections to the API server are checked with (a client certificate included)."""
+        """What connections to the API server are checked with (a client certificate included).
+
+        Another object as soon as another authority is trusted.
+        """
         return self._api.rest_client.ssl_context
 
     async def static_headers(self) -> dict[str, str]:
@@ -194,6 +205,27 @@ class Cluster:
                 await asyncio.sleep(pause_s)
         raise AssertionError("unreachable")
 
+    async def _trust_what_is_mounted(self) -> None:
+        """Go on with a new client when another authority is mounted: a session keeps the one that it was made with.
+
+        Requests that are under way end with the client that they began with; its connections close when they are idle.
+        """
+        mounted = self._authority.value() if self._authority is not None else ""
+        if mounted == self._trusted:
+            return
+        self._trusted = mounted
+        try:
+            self._api.configuration.ca_cert_data = mounted
+            fresh = _kubernetes_client.ApiClient(self._api.configuration)
+        except OSError as error:
+            log.warning("the mounted authority cannot be used, going on with the last one", extra=facts(error=error))
+            return
+        log.info("another authority is mounted, connecting anew")
+        past, self._retired, self._api = self._retired, self._api, fresh
+        self._dynamic = _kubernetes_dynamic.DynamicClient(fresh)
+        if past is not None:
+            await past.close()
+
     async def _once(
         self,
         verb: str,
@@ -204,6 +236,7 @@ class Cluster:
         accept: str,
     ) -> Object:
         request = f"{verb.upper()} {path}"
+        await self._trust_what_is_mounted()
         try:
             response = await self._dynamic.request(
                 verb,
@@ -227,8 +260,8 @@ class Cluster:
         return answer
 
 
-async def _configure(configuration: Any, mounted: Path) -> MountedToken | None:
-    """Fill in server and credentials; the token if it is a mounted one that has to be read again."""
+async def _configure(configuration: Any, mounted: Path) -> tuple[MountedFile | None, MountedFile | None]:
+    """Fill in server and credentials; the token and the authority if they are mounted and have to be read again."""
     if (mounted / "token").exists():
         loader = _in_cluster.InClusterConfigLoader(
             str(mounted / "token"), str(mounted / "ca.crt"), try_refresh_token=False
@@ -236,7 +269,9 @@ async def _configure(configuration: Any, mounted: Path) -> MountedToken | None:
         loader.load_and_set(configuration)
         # The token comes from `authorize`, which reads it again.
         configuration.api_key.clear()
-        return MountedToken(mounted / "token")
+        authority = MountedFile(mounted / "ca.crt")
+        configuration.ssl_ca_cert, configuration.ca_cert_data = None, authority.value()
+        return MountedFile(mounted / "token"), authority
     try:
         await _kubernetes_config.load_kube_config(
             config_file=os.environ.get("KUBECONFIG"), client_configuration=configuration, persist_config=False
@@ -245,7 +280,7 @@ async def _configure(configuration: Any, mounted: Path) -> MountedToken | None:
         raise OperatorSettingError(
             "KUBECONFIG", f"is needed outside a pod and cannot be used ({error}); name a kubeconfig file"
         ) from None
-    return None
+    return None, None
 
 
 def _sentence(error: Any) -> str:

@@ -33,37 +33,37 @@ class Observer(Protocol):
         """The API server forbade this request."""
 
 
-class MountedToken:
-    """A bound service account token: a file that the kubelet replaces well before the token expires."""
+class MountedFile:
+    """A text that the kubelet mounts and replaces: a token well before it expires, the authority's certificates."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._token = ""
+        self._text = ""
         self._stamp: tuple[int, int] | None = None
         self._checked_at = 0.0
 
     def value(self) -> str:
-        """The token; the file is looked at every few seconds."""
+        """The text; the file is looked at every few seconds."""
         now = time.monotonic()
-        if self._token and now - self._checked_at < _RECHECK_S:
-            return self._token
+        if self._text and now - self._checked_at < _RECHECK_S:
+            return self._text
         return self.reread()
 
     def reread(self) -> str:
-        """The token as the file has it now; the last known one while the file cannot be read."""
+        """The text as the file has it now; the last known one while the file cannot be read."""
         self._checked_at = time.monotonic()
         try:
             # stat follows the link that the kubelet swaps.
             stat = os.stat(self._path)
             stamp = (stat.st_ino, stat.st_mtime_ns)
             if stamp != self._stamp:
-                self._token, self._stamp = self._path.read_text().strip(), stamp
+                self._text, self._stamp = self._path.read_text().strip(), stamp
         except OSError:
             pass
-        return self._token
+        return self._text
 
 
-def authorize(token: MountedToken | None) -> ClientMiddlewareType:
+def authorize(token: MountedFile | None) -> ClientMiddlewareType:
     """Sign each request with the mounted token; after a 401 read it again and, if it is another one, try once more."""
 
     async def middleware(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
@@ -82,7 +82,7 @@ def authorize(token: MountedToken | None) -> ClientMiddlewareType:
 
 
 def watch_session(
-    context: ssl.SSLContext | None, headers: dict[str, str], token: MountedToken | None, observer: Observer
+    context: ssl.SSLContext | None, headers: dict[str, str], token: MountedFile | None, observer: Observer
 ) -> aiohttp.ClientSession:
     """The session for kopf: signed, checked with `context`; what they show is told to `observer`."""
     connector = aiohttp.TCPConnector(limit=0, ssl=context if context is not None else True)

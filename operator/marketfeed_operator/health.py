@@ -1,6 +1,7 @@
-"""The operator's own pages: /healthz (should this process be restarted), /readyz, /metrics and /status.
+"""The operator's own pages: /healthz (should this process be restarted), /readyz (could it work), /metrics, /status.
 
-A replica that only waits for the Lease is healthy and ready: it has nothing to do. The one that works is not healthy
+A replica is ready while the API server answers it about the Lease, whether it leads or waits, and not healthy when that
+has failed for long: one that waits in vain would be missed only when it is needed. The one that works is not healthy
 when a watch is silent for longer than bookmarks allow, when a namespace has not been seen whole for long, when the
 queue is stuck, or when it holds a Lease that it has not renewed: each of them is a freeze that no error shows.
 A namespace that may not be read is told by metric and log; it fails the probe only when there is no other.
@@ -25,10 +26,13 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Vital:
     """What health is judged by. Ages are seconds; a replica that does not lead has no watches and no queue.
 
+    `reached`: the API server answered about the Lease at least once; `contact_age_s`: the time since it last did.
     `blind_s`: for each namespace the time since it was last seen whole; `unreadable`: which may not be read, and why.
     """
 
     leading: bool = False
+    reached: bool = True
+    contact_age_s: float = 0.0
     renewal_age_s: float = 0.0
     watch_ages_s: Mapping[str, float] = field(default_factory=dict)
     queue_oldest_s: float = 0.0
@@ -38,8 +42,10 @@ class Vital:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Beyond these a process is not healthy."""
+    """Beyond these a process is not healthy, beyond `contact_ready_s` not ready."""
 
+    contact_ready_s: float
+    contact_dead_s: float
     renewal_s: float
     watch_s: float
     queue_s: float
@@ -48,9 +54,10 @@ class Limits:
 
 def troubles(vital: Vital, limits: Limits) -> list[str]:
     """Sentences that say why the process should be restarted; none if it is healthy. Pure."""
+    found = [] if vital.contact_age_s <= limits.contact_dead_s else [_no_contact(vital)]
     if not vital.leading:
-        return []
-    found = [
+        return found
+    found += [
         f"the watch of {kind} has said nothing for {age_s:.0f} s"
         for kind, age_s in sorted(vital.watch_ages_s.items())
         if age_s > limits.watch_s
@@ -67,18 +74,27 @@ def troubles(vital: Vital, limits: Limits) -> list[str]:
     return found
 
 
+def lacks(vital: Vital, limits: Limits) -> list[str]:
+    """Sentences that say why the process is not ready to work; none if it is. Pure."""
+    return [_no_contact(vital)] if not vital.reached or vital.contact_age_s > limits.contact_ready_s else []
+
+
+def _no_contact(vital: Vital) -> str:
+    return f"the API server has not answered about the Lease for {vital.contact_age_s:.0f} s"
+
+
 def _because(reason: str | None) -> str:
     return f": {reason}" if reason else ""
 
 
 class HealthServer:
-    """Serves the pages. `vital` is asked at each request."""
+    """Serves the pages. `vital` is asked at each request; `open` is whether the process takes on work at all."""
 
     def __init__(self, vital: Callable[[], Vital], limits: Limits, status: Callable[[], Mapping[str, object]]) -> None:
         self._vital = vital
         self._limits = limits
         self._status = status
-        self.ready = False
+        self.open = False
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -109,7 +125,9 @@ class HealthServer:
         return _json(503 if found else 200, {"ok": not found, "troubles": found})
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        return _json(200 if self.ready else 503, {"ready": self.ready})
+        found = lacks(self._vital(), self._limits)
+        ready = self.open and not found
+        return _json(200 if ready else 503, {"ready": ready, "troubles": found})
 
     async def _metrics(self, _: web.Request) -> web.Response:
         vital = self._vital()

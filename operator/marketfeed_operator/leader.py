@@ -101,6 +101,8 @@ class Elector:
         self._retry_period_s = retry_period_s
         self._jitter = random.Random()
         self._renewed_at = 0.0
+        self._began_at = asyncio.get_running_loop().time()
+        self._read_at: float | None = None
         self.held = False
 
     @property
@@ -111,6 +113,15 @@ class Elector:
     def renewal_age_s(self, now: float) -> float:
         """Seconds since the last successful renewal; 0 while not leading."""
         return now - self._renewed_at if self.held else 0.0
+
+    @property
+    def reached(self) -> bool:
+        """Whether the Lease was ever read, or seen not to be there."""
+        return self._read_at is not None
+
+    def contact_age_s(self, now: float) -> float:
+        """Seconds since the Lease was last read, whoever holds it; since the beginning if it never was."""
+        return now - (self._began_at if self._read_at is None else self._read_at)
 
     async def run(self, stopping: asyncio.Event, lead: Lead) -> None:
         """Stand for election until `stopping`. An error of `lead` gives the Lease back, and it stands again."""
@@ -161,7 +172,9 @@ class Elector:
         limit = min(self._renew_deadline_s / 2, limit_s if limit_s is not None else self._renew_deadline_s)
         try:
             async with asyncio.timeout(limit):
-                self._election = self._election.observe(await self._store.read(), loop.time())
+                found = await self._store.read()
+                self._read_at = loop.time()
+                self._election = self._election.observe(found, self._read_at)
                 if not self._election.may_take(loop.time()):
                     return False
                 stored = await self._store.write(self._election.claim(datetime.now(UTC)))

@@ -38,6 +38,9 @@ class OperatorSettings:
     lease_duration_s: float = setting(15.0, "time after which a Lease that is not renewed may be taken")
     renew_deadline_s: float = setting(10.0, "time after which a leader that cannot renew stops working")
     retry_period_s: float = setting(2.0, "pause between two looks at the Lease")
+    contact_dead_s: float = setting(
+        600.0, "time without an answer about the Lease after which /healthz fails; /readyz does after two durations"
+    )
     rollout_deadline_s: int = setting(300, "time without progress after which a rollout counts as stuck")
     workers: int = setting(8, "MarketFeeds that are reconciled at the same time")
     queue_limit: int = setting(10_000, "MarketFeeds that may wait; what is beyond comes back with the next resync")

@@ -16,7 +16,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import kopf
 
@@ -40,8 +40,8 @@ _EMPTY_CHECK_S = 5.0
 _KINDS = (MARKETFEED, *WATCHED_KINDS)
 
 
-class ListedAnew(Exception):
-    """A collection was listed again: the indices may hold what is gone."""
+class Anew(Exception):
+    """Everything has to be watched anew; says why."""
 
 
 class Watching:
@@ -67,6 +67,7 @@ class Watching:
         self._on_begin = on_begin
         self._home = asyncio.get_running_loop()
         self._headers: dict[str, str] = {}
+        self._context: Any = None
         self._bridge: Bridge | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._heard: dict[str, float] = {}
@@ -91,9 +92,9 @@ class Watching:
             began = time.monotonic()
             try:
                 await self._run_once(over)
-            except ListedAnew as anew:
+            except Anew as why:
                 metrics.WATCH_RESTARTS.inc()
-                log.info("watching anew, as deletions may have been missed", extra=facts(listed=str(anew)))
+                log.info("watching anew, as %s", why, extra=facts(namespace=self.name))
                 failures = 0
             except Forbidden as refusal:
                 metrics.WATCH_RESTARTS.inc()
@@ -145,7 +146,7 @@ class Watching:
         self.unreadable = str(refusal)
 
     async def _run_once(self, over: asyncio.Event) -> None:
-        self._headers = await self._cluster.static_headers()
+        self._headers, self._context = await self._cluster.static_headers(), self._cluster.ssl_context
         self._heard = {kind.plural: time.monotonic() for kind in _KINDS}
         self._listed, self._listed_anew = set(), ""
         self._opened, self._refused = set(), ""
@@ -180,7 +181,10 @@ class Watching:
         if self._refused:
             raise Forbidden("watch", 403, self._refused)
         if self._listed_anew:
-            raise ListedAnew(self._listed_anew)
+            # The indices may hold what is gone.
+            raise Anew(f"deletions may have been missed: {self._listed_anew} was listed again")
+        if self._cluster.ssl_context is not self._context:
+            raise Anew("another authority vouches for the API server")
         if dead.said:
             raise Unavailable("watch", 0, dead.said)
         silent = {kind: age for kind, age in self.ages_s().items() if age > self._settings.watch_restart_s}
@@ -239,7 +243,7 @@ class Watching:
         since_s = time.monotonic() - self._logged_in_at
         await asyncio.sleep(max(0.0, _RELOGIN_PAUSE_S - since_s))
         self._logged_in_at = time.monotonic()
-        session = watch_session(self._cluster.ssl_context, self._headers, self._cluster.token, self)
+        session = watch_session(self._context, self._headers, self._cluster.token, self)
         return kopf.AiohttpSession(server=self._cluster.server, aiohttp_session=session)
 
     def heard(self, plural: str) -> None:

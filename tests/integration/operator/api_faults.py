@@ -26,9 +26,10 @@ class Fault:
 
 
 class ApiFaults:
-    """Forwards everything, watches included, with `token`; `faults` are tried in order."""
+    """Forwards everything, watches included, with `token`; `faults` are tried in order. With `tls` it speaks that."""
 
-    def __init__(self, server: str, ca: str, token: str) -> None:
+    def __init__(self, server: str, ca: str, token: str, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self._server = server
         self._context = ssl.create_default_context(cafile=ca)
         self._headers = {"Authorization": f"Bearer {token}"}
@@ -40,15 +41,20 @@ class ApiFaults:
     @property
     def url(self) -> str:
         """What a kubeconfig names as its server."""
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
         assert self._runner is not None
-        return f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return int(self._runner.addresses[0][1])
 
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=2**24)
         app.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls).start()
         connector = aiohttp.TCPConnector(ssl=self._context, limit=0)
         self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None))
         return self

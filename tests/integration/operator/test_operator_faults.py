@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import ssl
 import time
 from pathlib import Path
 
 import pytest
+from tests.certificates import Authority
 from tests.integration.operator.api_faults import ApiFaults, Fault
 from tests.integration.operator.control_plane import ControlPlane
 from tests.integration.operator.plane import (
@@ -132,6 +134,78 @@ async def test_a_rotated_token_is_picked_up(
         print(f"token rotated: repaired after {took_s:.1f} s")
         assert await operator.leads()
         assert await operator.metric("marketfeed_operator_lease_transitions_total") == 1
+
+
+async def test_a_rotated_authority_is_picked_up(
+    plane: ControlPlane, admin: Admin, kubelet: FakeKubelet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All connections are cut and the API server shows a certificate of another authority, whose file is mounted a
+    little later: both clients go on with it, without a restart."""
+    first, second = Authority("first"), Authority("second")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(*first.server().write(tmp_path, "server"))
+    chart = await install(plane, admin, tmp_path)
+    (chart.mounted / "ca.crt").write_bytes(first.cert)
+    async with (
+        ApiFaults(plane.server, str(plane.ca), plane.token, tls) as server,
+        TcpProxy(server.port) as line,
+    ):
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(line.port))
+        async with replica(tmp_path, None, **chart.settings) as operator:
+            await admin.apply(feed("x", admin.namespace))
+            await ready(admin, "x")
+            tls.load_cert_chain(*second.server().write(tmp_path, "server"))
+            line.reset()
+            await eventually(lambda: _says(operator, "CERTIFICATE_VERIFY_FAILED"))
+            fresh = tmp_path / "ca.new"
+            fresh.write_bytes(second.cert)
+            fresh.replace(chart.mounted / "ca.crt")
+            took_s = await repaired_in_s(admin, 30.0)
+            print(f"authority rotated: repaired after {took_s:.1f} s")
+            assert await operator.leads()
+            assert operator.process.poll() is None
+
+
+async def _says(operator: Replica, words: str) -> bool:
+    return words in operator.log.read_text()
+
+
+async def test_a_replica_that_waits_in_vain_for_the_api_server_is_not_ready(
+    plane: ControlPlane, admin: Admin, settings: dict[str, object], tmp_path: Path
+) -> None:
+    """The API server does not answer it about the Lease: not ready after two Lease durations, not healthy later, and
+    both again once it is answered. The replica that leads is as it was."""
+    times = {"lease_duration_s": 6, "renew_deadline_s": 4, "retry_period_s": 0.5, "contact_dead_s": 20}
+    async with (
+        ApiFaults(plane.server, str(plane.ca), plane.token) as faults,
+        replica(tmp_path, plane.kubeconfig, **settings, **times, identity="a") as first,
+    ):
+        await eventually(first.leads)
+        kubeconfig = write_kubeconfig(tmp_path / "faults", faults.url, None, None)
+        away = Fault(lambda r: "leases" in r.path, 503, 1_000_000)
+        faults.faults.append(away)
+        async with replica(tmp_path, kubeconfig, **settings, **times, identity="b") as second:
+            await eventually(lambda: _answers(second))
+            assert await _codes(second) == (200, 503)
+            away.times = 0
+            await eventually(lambda: _shows(second, (200, 200)))
+            away.times = 1_000_000
+            await eventually(lambda: _shows(second, (200, 503)))
+            await eventually(lambda: _shows(second, (503, 503)), 25.0)
+            assert "has not answered about the Lease" in (await second.page("/healthz"))[1]
+            assert await _codes(first) == (200, 200)
+            away.times = 0
+            await eventually(lambda: _shows(second, (200, 200)))
+            assert not await second.leads()
+
+
+async def _codes(operator: Replica) -> tuple[int, int]:
+    return (await operator.page("/healthz"))[0], (await operator.page("/readyz"))[0]
+
+
+async def _shows(operator: Replica, codes: tuple[int, int]) -> bool:
+    return await _codes(operator) == codes
 
 
 async def test_refusals_of_the_api_server_are_waited_out(

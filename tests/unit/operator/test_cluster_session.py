@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from marketfeed_operator.cluster_session import MountedToken, authorize, watch_session
+from marketfeed_operator.cluster_session import MountedFile, authorize, watch_session
 
 
 class Server:
@@ -55,7 +55,7 @@ async def test_a_token_that_died_is_read_again_and_the_request_tried_once_more(s
     """The caller sees no 401 when the file holds a new token, and sees it when it does not."""
     mounted = tmp_path / "token"
     mounted.write_text("first\n")
-    async with aiohttp.ClientSession(middlewares=[authorize(MountedToken(mounted))]) as session:
+    async with aiohttp.ClientSession(middlewares=[authorize(MountedFile(mounted))]) as session:
         async with session.get(server.url) as response:
             assert response.status == 200
         server.good = "second"
@@ -73,7 +73,7 @@ def test_the_last_token_is_kept_while_the_file_is_being_swapped(tmp_path: Path) 
     """A file that is away for a moment does not make the operator nameless."""
     mounted = tmp_path / "token"
     mounted.write_text("first")
-    token = MountedToken(mounted)
+    token = MountedFile(mounted)
     assert token.value() == "first"
     mounted.unlink()
     assert token.reread() == "first"
@@ -102,7 +102,7 @@ async def test_each_sign_of_life_of_a_watch_and_each_list_is_told(server: Server
     mounted = tmp_path / "token"
     mounted.write_text("first")
     told = Seen()
-    async with watch_session(None, {}, MountedToken(mounted), told) as session:
+    async with watch_session(None, {}, MountedFile(mounted), told) as session:
         for query in ({"limit": "500"}, {"limit": "500", "continue": "more"}):
             async with session.get(f"{server.url}/api/v1/pods", params=query) as response:
                 await response.read()
@@ -124,7 +124,7 @@ async def test_a_request_that_is_forbidden_is_told_with_what_it_asked_for(server
     mounted = tmp_path / "token"
     mounted.write_text("first")
     told = Seen()
-    async with watch_session(None, {}, MountedToken(mounted), told) as session:
+    async with watch_session(None, {}, MountedFile(mounted), told) as session:
         for query in ({}, {"watch": "true"}):
             async with session.get(f"{server.url}/api/v1/secrets", params=query) as response:
                 assert response.status == 403

@@ -184,6 +184,43 @@ def test_a_leader_whose_work_crashes_gives_the_lease_back() -> None:
     assert all(2.0 <= later[0] - earlier[1] <= 3.0 for earlier, later in itertools.pairwise(spans))
 
 
+@pytest.mark.parametrize("who", ["leads", "waits"])
+@pytest.mark.parametrize("how", ["cut", "refused"])
+def test_the_age_of_the_last_contact_grows_while_the_lease_cannot_be_read(who: str, how: str) -> None:
+    """Below the time between two looks while it can, whether the replica leads or waits; a first look counts from the
+    beginning."""
+
+    async def main() -> list[tuple[bool, float]]:
+        lease, loop, stopping = MemoryLease(), asyncio.get_running_loop(), asyncio.Event()
+        if who == "waits":
+            lease.stored = LeaseRecord("other", 10_000.0, NOW, NOW, 0, "1")
+        elector = Elector(Line(lease, "me"), "me", 15.0, 10.0, 2.0)
+        seen = []
+        broken = lease.cut if how == "cut" else lease.refused
+        broken.add("me")
+        running = loop.create_task(elector.run(stopping, lambda over: _until(over)))
+        for pause_s, action in ((30.0, broken.clear), (30.0, lambda: broken.add("me")), (100.0, broken.clear)):
+            await asyncio.sleep(pause_s)
+            seen.append((elector.reached, elector.contact_age_s(loop.time())))
+            action()
+        await asyncio.sleep(10.0)
+        seen.append((elector.reached, elector.contact_age_s(loop.time())))
+        stopping.set()
+        await running
+        return seen
+
+    never, well, broken, again = virtual_time.run(main())
+    assert never == (False, pytest.approx(30.0))
+    assert well[0]
+    assert well[1] < 3.0
+    assert 97.0 < broken[1] < 103.0
+    assert again[1] < 8.0
+
+
+async def _until(over: asyncio.Event) -> None:
+    await over.wait()
+
+
 def test_age_is_judged_by_what_this_process_saw() -> None:
     """A Lease whose written times are years old is not taken until it was seen unchanged for its own duration."""
     old = LeaseRecord("other", 15.0, datetime(2001, 1, 1, tzinfo=UTC), datetime(2001, 1, 1, tzinfo=UTC), 3, "7")
