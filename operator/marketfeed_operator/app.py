@@ -21,7 +21,7 @@ from marketfeed_operator.leader import Elector
 from marketfeed_operator.lease import ClusterLease
 from marketfeed_operator.logs import facts
 from marketfeed_operator.poller import Poller, PollLimits
-from marketfeed_operator.reconcile import Reconciler
+from marketfeed_operator.reconcile import TELL_TIMEOUT_S, Reconciler
 from marketfeed_operator.resync import Resync
 from marketfeed_operator.settings import OperatorSettings
 from marketfeed_operator.status_writer import StatusWriter
@@ -46,7 +46,9 @@ class Leadership:
         recorder = EventRecorder(cluster, settings.own_identity(), time.monotonic)
         self.reconciler = Reconciler(cluster, settings, self.watches, self.children, self.status, recorder, self.poller)
         schedule = Schedule(cap_s=settings.backoff_cap_s, limit=settings.queue_limit)
-        self.queue = WorkQueue(schedule, self.reconciler.reconcile, settings.reconcile_timeout_s)
+        # A reconcile keeps its own time and tells of it; the queue's limit is for one that does not even end then.
+        limit_s = settings.reconcile_timeout_s + 2 * TELL_TIMEOUT_S
+        self.queue = WorkQueue(schedule, self.reconciler.reconcile, limit_s)
         self.resync = Resync(cluster, self.children, settings.namespaces, settings.resync_interval_s, self._ask)
         self.known: set[Key] = set()
 

@@ -30,6 +30,7 @@ from marketfeed_operator.observed_objects import Observed
 from marketfeed_operator.poller import Poller, Reading, targets_of
 from marketfeed_operator.settings import OperatorSettings
 from marketfeed_operator.spec import RESYNC, InvalidSpec, is_paused
+from marketfeed_operator.spec_status import Reason
 from marketfeed_operator.status import Problem
 from marketfeed_operator.status_writer import StatusWriter
 from marketfeed_operator.watches import Watches
@@ -43,6 +44,8 @@ _STATE_KINDS = frozenset({"Deployment", "Job", "Pod", "ConfigMap"})
 _API_CHECK_S = 120.0
 # A Job that is so old and has no pod is asked after, and about so often.
 POD_DUE_S = 5.0
+# A failed reconcile may take so long again to say so.
+TELL_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +107,19 @@ class Reconciler:
         self.gauges = FeedGauges()
 
     async def reconcile(self, key: Key) -> Outcome:
-        """Bring one feed up to date. Never raises what is expected: it becomes an outcome and a condition."""
+        """Bring one feed up to date. Never raises: what goes wrong becomes an outcome, a condition and a figure."""
         began = time.monotonic()
-        result = "failed"
+        limit_s = self._settings.reconcile_timeout_s
         try:
-            outcome = await self._reconcile(key)
-            result = "failed" if outcome.failed else "done"
-        except ClusterError as error:
-            outcome = self._failed(key, error)
-        finally:
-            metrics.RECONCILE_S.observe(time.monotonic() - began)
-            metrics.RECONCILES.labels(result).inc()
+            async with asyncio.timeout(limit_s):
+                outcome = await self._reconcile(key)
+        except TimeoutError:
+            outcome = await self._failed(key, TimeoutError(f"a reconcile did not end within {limit_s:g} s"))
+        except Exception as error:
+            # A bug in the work of one feed is that feed's trouble: it is logged whole, told and tried again.
+            outcome = await self._failed(key, error)
+        metrics.RECONCILE_S.observe(time.monotonic() - began)
+        metrics.RECONCILES.labels("failed" if outcome.failed else "done").inc()
         return outcome
 
     async def _reconcile(self, key: Key) -> Outcome:
@@ -314,10 +319,31 @@ class Reconciler:
             log.debug("could not poll", extra=facts(feed="/".join(key), error=str(error)))
             return False
 
-    def _failed(self, key: Key, error: ClusterError) -> Outcome:
-        metrics.RECONCILE_ERRORS.labels(type(error).__name__).inc()
-        log.warning("reconcile failed", extra=facts(feed="/".join(key), error=str(error)))
-        return Outcome(failed=True, at_least_s=error.retry_after_s or 0.0)
+    async def _failed(self, key: Key, error: Exception) -> Outcome:
+        problem = Problem.of_failure(error)
+        bug = problem.reason == Reason.INTERNAL_ERROR
+        metrics.RECONCILE_ERRORS.labels(problem.reason).inc()
+        level, told = (logging.ERROR, error) if bug else (logging.WARNING, None)
+        log.log(level, "reconcile failed", extra=facts(feed="/".join(key), error=str(error)), exc_info=told)
+        await self._tell(key, problem)
+        pause_s = error.retry_after_s if isinstance(error, ClusterError) else None
+        return Outcome(failed=True, at_least_s=pause_s or 0.0)
+
+    async def _tell(self, key: Key, problem: Problem) -> None:
+        """Say in the status what ended a reconcile. Whoever cannot be told reads it in the log."""
+        try:
+            async with asyncio.timeout(TELL_TIMEOUT_S):
+                feed = (await self._watches.snapshot(key)).feed
+                if feed is None or "deletionTimestamp" in feed.body["metadata"]:
+                    return
+                previous = self._status.latest(key, feed)
+                generation = int(feed.body["metadata"].get("generation", 0))
+                new = status.troubled(previous, problem, generation, datetime.now(UTC))
+                await self._status.write(key, new, time.monotonic())
+                self.gauges.set(key, new)
+                await self._say_conditions(feed, previous, new)
+        except (ClusterError, TimeoutError) as error:
+            log.warning("could not tell of it", extra=facts(feed="/".join(key), error=str(error)))
 
     def forget(self, key: Key) -> None:
         """The feed is gone, or another one has its name now."""

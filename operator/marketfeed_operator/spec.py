@@ -187,7 +187,7 @@ def parse(obj: Mapping[str, Any]) -> MarketFeed:
         raise _invalid(str(error)) from None
     if [spec.source.finnhub, spec.source.generator, spec.source.history].count(None) != 2:
         raise InvalidSpec("spec.source", "needs exactly one of finnhub, generator and history")
-    _check_ports(spec)
+    _check_addresses(spec)
     return MarketFeed(
         namespace=str(metadata.get("namespace", "")),
         name=str(metadata.get("name", "")),
@@ -199,27 +199,33 @@ def parse(obj: Mapping[str, Any]) -> MarketFeed:
     )
 
 
-def _check_ports(spec: Spec) -> None:
-    """Ports are numbers up to 65535, which the schema's patterns do not say. Raises InvalidSpec."""
-    for field, address in _addresses(spec):
+def _check_addresses(spec: Spec) -> None:
+    """Addresses have a scheme that we speak, a host and, if they name one, a port up to 65535. Raises InvalidSpec.
+
+    The CRD's rules say the same; a resource that was stored under an older CRD never met them.
+    """
+    for field, address, schemes in _addresses(spec):
         try:
-            valid = urlsplit(address).port != 0
+            parts = urlsplit(address)
+            valid = parts.port != 0 and parts.scheme in schemes and bool(parts.hostname)
         except ValueError:
             valid = False
         if not valid:
-            raise InvalidSpec(field, f"has {address!r}, whose port is none; write a number from 1 to 65535")
+            raise InvalidSpec(
+                field, f"has {address!r}; write {schemes[0]}://host:port, with a port from 1 to 65535 if it names one"
+            )
 
 
-def _addresses(spec: Spec) -> Iterator[tuple[str, str]]:
-    """Each address of a specification, as a URL, with the field that it is in."""
+def _addresses(spec: Spec) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Each address of a specification, as a URL, with the field that it is in and the schemes it may have."""
     for server in spec.kafka.bootstrap_servers.split(","):
-        yield "spec.kafka.bootstrapServers", f"kafka://{server}"
+        yield "spec.kafka.bootstrapServers", f"kafka://{server}", ("kafka",)
     if spec.redis.url is not None:
-        yield "spec.redis.url", spec.redis.url
+        yield "spec.redis.url", spec.redis.url, ("redis", "rediss")
     if spec.source.finnhub is not None:
-        yield "spec.source.finnhub.url", spec.source.finnhub.url
-    if spec.observability.otlp_endpoint:
-        yield "spec.observability.otlpEndpoint", spec.observability.otlp_endpoint
+        yield "spec.source.finnhub.url", spec.source.finnhub.url, ("wss", "ws")
+    if spec.observability.otlp_endpoint is not None:
+        yield "spec.observability.otlpEndpoint", spec.observability.otlp_endpoint, ("http", "https")
 
 
 def is_paused(obj: Mapping[str, Any]) -> bool:

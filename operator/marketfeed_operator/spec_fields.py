@@ -40,6 +40,22 @@ def meaning(text: str, **more: Any) -> Meta:
     return Meta(description=text, **more)
 
 
+def address_rule(field: str, path: str) -> Rule:
+    """That the address in `field`, if there is one, has a host, and that its port, if it names one, is a port.
+
+    `path` is the field's full path, for the sentence. CEL's functions of URLs are Kubernetes' own
+    (kubernetes.io/docs/reference/using-api/cel/#kubernetes-url-library).
+    """
+    own = f"self.{field}"
+    port = f"url({own}).getPort()"
+    return Rule(
+        f"!has({own}) || (isURL({own}) && url({own}).getHostname() != ''"
+        f" && ({port} == '' || (int({port}) >= 1 && int({port}) <= 65535)))",
+        f"{path} must have a host, and as port, if it names one, a number from 1 to 65535",
+        f".{field}",
+    )
+
+
 ObjectName = Annotated[str, Meta(min_length=1, max_length=253, pattern=_NAME_PATTERN)]
 DataKey = Annotated[str, Meta(min_length=1, max_length=253, pattern=_KEY_PATTERN)]
 Quantity = Annotated[str, Meta(max_length=32, pattern=_QUANTITY_PATTERN)] | int
@@ -67,6 +83,7 @@ class FinnhubSource(Part, frozen=True, kw_only=True):
             "spec.source.finnhub.url must be ws://… or wss://… without a query: the key is added from apiKeys",
             ".url",
         ),
+        address_rule("url", "spec.source.finnhub.url"),
     )
     url: Annotated[str, meaning("Address of the WebSocket, without the key.", min_length=1, max_length=512)] = (
         "wss://ws.finnhub.io"
@@ -198,6 +215,11 @@ class Kafka(Part, frozen=True, kw_only=True):
             "spec.kafka.topicPrefix cannot be changed: it names the feed in Kafka, Redis and PostgreSQL",
             ".topicPrefix",
         ),
+        Rule(
+            "self.bootstrapServers.split(',').all(s, int(s.split(':')[1]) >= 1 && int(s.split(':')[1]) <= 65535)",
+            "spec.kafka.bootstrapServers must have a number from 1 to 65535 as the port of every address",
+            ".bootstrapServers",
+        ),
     )
     bootstrap_servers: Annotated[
         str,
@@ -232,6 +254,7 @@ class Redis(Part, frozen=True, kw_only=True):
             "spec.redis.url must not carry a user or password; put the whole URL into a Secret and name it in urlFrom",
             ".url",
         ),
+        address_rule("url", "spec.redis.url"),
     )
     url: (
         Annotated[
@@ -441,6 +464,7 @@ class NetworkPolicies(Part, frozen=True, kw_only=True):
 class Observability(Part, frozen=True, kw_only=True):
     """Where traces go."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (address_rule("otlpEndpoint", "spec.observability.otlpEndpoint"),)
     otlp_endpoint: (
         Annotated[str, meaning("Address for traces by OTLP over HTTP.", max_length=512, pattern=r"^https?://[^\s]+$")]
         | None

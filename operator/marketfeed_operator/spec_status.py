@@ -55,6 +55,7 @@ class Reason(enum.StrEnum):
     FORBIDDEN = "Forbidden"
     REFUSED = "Refused"
     UNAVAILABLE = "Unavailable"
+    INTERNAL_ERROR = "InternalError"
 
 
 MEANINGS = {
@@ -87,7 +88,8 @@ MEANINGS = {
     Reason.NO_STANDBY: "A shard has fewer members than spec.redundancy at work.",
     Reason.FORBIDDEN: "The operator lacks a right; the message names it.",
     Reason.REFUSED: "The API server refused an object; the message is its own.",
-    Reason.UNAVAILABLE: "The API server did not answer; retried.",
+    Reason.UNAVAILABLE: "The API server did not answer, or not in time; retried.",
+    Reason.INTERNAL_ERROR: "The operator failed on this feed by a fault of its own; its log has the whole, retried.",
 }
 
 

@@ -19,6 +19,7 @@ import msgspec
 from marketfeed_operator.children import Desired, is_prepared
 from marketfeed_operator.children_jobs import history_name
 from marketfeed_operator.children_parts import PodDefaults
+from marketfeed_operator.cluster_errors import ClusterError
 from marketfeed_operator.observed import FeedState, Object, component_of, holds, is_settled
 from marketfeed_operator.plan import Planned
 from marketfeed_operator.spec import GROUP, InvalidSpec, MarketFeed, is_paused
@@ -34,7 +35,6 @@ from marketfeed_operator.status_shards import (
     total_rate,
 )
 
-_WHAT_COUNTS = ("observedGeneration", "shards", "readyShards", "planRevision", "selector", "symbols", "source")
 # A sentence may tell seconds that pass; it may wait for its turn.
 _OF_CONDITIONS = ("type", "status", "reason", "observedGeneration")
 
@@ -62,6 +62,16 @@ class Problem:
         if status in (400, 409, 413, 422):
             return cls(Reason.REFUSED, message, final=True)
         return cls(Reason.UNAVAILABLE, message, final=False)
+
+    @classmethod
+    def of_failure(cls, error: Exception) -> Self:
+        """What ended a reconcile before it could judge: an answer of the API server, its time, or a bug."""
+        if isinstance(error, ClusterError):
+            return cls.of_refusal(error.status, str(error))
+        if isinstance(error, TimeoutError):
+            return cls(Reason.UNAVAILABLE, f"{error}; tried again", final=False)
+        told = f"{type(error).__name__}: {error}; the operator's log has the whole, please report it; tried again"
+        return cls(Reason.INTERNAL_ERROR, told, final=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,16 +154,39 @@ def build(
     return {**_encoded(figures), **_conditions(judged, generation, previous, now)}
 
 
+def troubled(previous: Mapping[str, Any], problem: Problem, generation: int, now: datetime) -> dict[str, Any]:
+    """The status of a feed that could not be judged: figures and Ready as they were, the problem in the rest.
+
+    What runs goes on running while the operator fails, so a feed that was ready stays it; the generation that was acted
+    on last stays, too, which tells tools that the newest one was not.
+    """
+    conditions = previous.get("conditions") or ()
+    if not any(its.get("type") == "Ready" for its in conditions):
+        kept = {name: value for name, value in previous.items() if name != "conditions"}
+        return {**kept, **_conditions(_told_only(problem, paused=False), generation, previous, now)}
+    told = _Judgement(True, problem.reason, problem.message)
+    fine = _Judgement(False, Reason.AS_SPECIFIED, "not judged")
+    judged = {
+        "Reconciling": _Judgement(not problem.final, problem.reason, problem.message),
+        "Stalled": told if problem.final else fine,
+        "Degraded": told,
+    }
+    made = _conditions({**dict.fromkeys(CONDITIONS, fine), **judged}, generation, previous, now)["conditions"]
+    ready = [its for its in conditions if its.get("type") == "Ready"]
+    return {**previous, "conditions": [*ready, *(its for its in made if its["type"] != "Ready")]}
+
+
 def changed_materially(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether a new status has to be written at once; rates, lags and ages may wait for their turn."""
-    return any(old.get(name) != new.get(name) for name in _WHAT_COUNTS) or _states(old) != _states(new)
+    """Whether a new status has to be written at once: when a condition or the plan in force changed.
+
+    All else, pods and phases of shards included, may wait for its turn: a shard that comes and goes would otherwise
+    have the status written at every look.
+    """
+    return old.get("planRevision") != new.get("planRevision") or _states(old) != _states(new)
 
 
 def _states(status: Mapping[str, Any]) -> list[tuple[object, ...]]:
-    conditions = [tuple(its.get(name) for name in _OF_CONDITIONS) for its in status.get("conditions") or ()]
-    told = ("shard", "member", "pod", "phase", "connected", "symbols")
-    shards = [tuple(its.get(name) for name in told) for its in status.get("shardStatus") or ()]
-    return [*conditions, *shards, ((status.get("history") or {}).get("phase"),)]
+    return [tuple(its.get(name) for name in _OF_CONDITIONS) for its in status.get("conditions") or ()]
 
 
 def _encoded(status: Status) -> dict[str, Any]:

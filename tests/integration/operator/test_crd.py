@@ -68,6 +68,12 @@ GOOD: dict[str, Change] = {
     "own-image": {"image": "example.com/marketfeed@sha256:" + "0" * 64},
     "auth-jwt": {"mds": {"auth": {"jwt": JWT}, "clientTokenFrom": SECRET}},
     "auth-open": {"mds": {"auth": {"open": True}}},
+    "ports": {
+        "source": finnhub(url="ws://feed.example.com:65535/stream"), "symbols": ["A"],
+        "kafka": {"bootstrapServers": "a:1,b:65535"},
+        "redis": {"url": "redis://[::1]:6379/0"},
+        "observability": {"otlpEndpoint": "https://otel.example.com/v1/traces"},
+    },
 }  # fmt: skip
 
 BAD: dict[str, tuple[Change, str]] = {
@@ -130,6 +136,18 @@ BAD: dict[str, tuple[Change, str]] = {
     "no-postgres": ({"postgres": None}, "spec.postgres"),
     "no-kafka": ({"kafka": None}, "spec.kafka"),
     "kafka-without-port": ({"kafka": {"bootstrapServers": "kafka"}}, "spec.kafka.bootstrapServers"),
+    "kafka-port": ({"kafka": {"bootstrapServers": "a:9092,b:99999"}}, "spec.kafka.bootstrapServers must have a number"),
+    "kafka-port-0": ({"kafka": {"bootstrapServers": "a:0"}}, "spec.kafka.bootstrapServers must have a number"),
+    "redis-port": ({"redis": {"url": "redis://r:abc/0"}}, "spec.redis.url must have a host, and as port"),
+    "redis-no-host": ({"redis": {"url": "redis://:6379"}}, "spec.redis.url must have a host, and as port"),
+    "finnhub-port": (
+        {"source": finnhub(url="wss://h:99999/"), "symbols": ["A"]},
+        "spec.source.finnhub.url must have a host, and as port",
+    ),
+    "traces-port": (
+        {"observability": {"otlpEndpoint": "http://otel:0"}},
+        "spec.observability.otlpEndpoint must have a host, and as port",
+    ),
     "no-partitions": ({"kafka": {**KAFKA, "partitions": 0}}, "spec.kafka.partitions"),
     "bad-prefix": ({"kafka": {**KAFKA, "topicPrefix": "a/b"}}, "spec.kafka.topicPrefix"),
     "too-many-shards": ({"shards": 65}, "spec.shards"),

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from tests.unit.operator.schema_values import values
 
 from marketfeed_operator.child_writer import ChildWriter
 from marketfeed_operator.children_jobs import prepare
@@ -18,8 +24,9 @@ from marketfeed_operator.observed import FeedState
 from marketfeed_operator.observed_objects import Observed, observe
 from marketfeed_operator.poller import Poller, PollLimits
 from marketfeed_operator.reconcile import Reconciler, decide
+from marketfeed_operator.schema import part_schema
 from marketfeed_operator.settings import OperatorSettings
-from marketfeed_operator.spec import parse
+from marketfeed_operator.spec import Spec, parse
 from marketfeed_operator.spec_status import Reason
 from marketfeed_operator.status_writer import StatusWriter
 
@@ -99,6 +106,24 @@ def test_a_port_that_is_none_is_a_problem_of_the_field_it_is_in(field: str, spec
     assert "1 to 65535" in problem.message
 
 
+def specs() -> st.SearchStrategy[dict[str, Any]]:
+    """Specifications that the schema lets through, with one source as its rule wants it."""
+    wanted = part_schema(Spec)
+    sources = wanted["properties"]["source"]["properties"]
+    one = st.one_of(values(its).map(lambda value, kind=kind: {kind: value}) for kind, its in sources.items())
+    return st.tuples(values(wanted), one).map(lambda pair: {**pair[0], "source": pair[1]})
+
+
+@examples(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], deadline=None)
+@given(spec=specs(), text=st.none() | st.text(max_size=40))
+def test_whatever_the_schema_lets_through_becomes_children_or_a_problem(spec: dict[str, Any], text: str | None) -> None:
+    """No specification crashes the decision: its user would see nothing but a status that stands still."""
+    whole = {"metadata": {"name": "x", "namespace": "n", "uid": "u", "generation": 1}, "spec": spec}
+    decided = decide(whole, FeedState(symbols_text=text), DEFAULTS, NOW)
+    assert (decided.problem is None) == (decided.desired is not None)
+    assert decided.problem is None or decided.problem.reason == Reason.INVALID_SPEC
+
+
 class Server:
     """The API server with one feed: takes everything but the kinds in `errors`."""
 
@@ -107,6 +132,7 @@ class Server:
         self.foreign: set[str] = set()
         self.children: tuple[Observed, ...] = ()
         self.no_events: ClusterError | None = None
+        self.trouble: Callable[[], Awaitable[None]] | None = None
         self.applied: list[str] = []
         self.status: dict[str, Any] = {}
         self.events: list[tuple[str, str]] = []
@@ -120,6 +146,8 @@ class Server:
         return "exceeded quota: small"
 
     async def serves(self, kind: Kind) -> bool:
+        if self.trouble is not None:
+            await self.trouble()
         return True
 
     async def find_metadata(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
@@ -145,11 +173,11 @@ class Server:
         return found["status"], found["reason"]
 
 
-def reconciler(server: Any) -> Reconciler:
-    settings = OperatorSettings()
+def reconciler(server: Any, limits: OperatorSettings | None = None) -> Reconciler:
     recorder = EventRecorder(server, "pod-1", lambda: 0.0)
     poller = Poller(8081, PollLimits(1.0, 1.0, 1, 1))
-    return Reconciler(server, settings, server, ChildWriter(server), StatusWriter(server, 5.0), recorder, poller)
+    settings, writer = limits or OperatorSettings(), StatusWriter(server, 5.0)
+    return Reconciler(server, settings, server, ChildWriter(server), writer, recorder, poller)
 
 
 async def test_a_webhook_that_is_down_is_told_in_the_status_and_the_rest_is_written() -> None:
@@ -182,6 +210,38 @@ async def test_an_object_of_somebody_else_stalls_the_feed_and_is_named() -> None
     assert server.condition("Stalled") == ("True", Reason.REFUSED)
     (stalled,) = [one for one in server.status["conditions"] if one["type"] == "Stalled"]
     assert "Service n/x-mds" in stalled["message"]
+
+
+async def crash() -> None:
+    raise KeyError("port")
+
+
+async def hang() -> None:
+    await asyncio.sleep(3600)
+
+
+async def forbid() -> None:
+    raise of_status("GET", 403, "configmaps is forbidden", 3.0)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason", "pause_s"),
+    [(crash, Reason.INTERNAL_ERROR, 0.0), (hang, Reason.UNAVAILABLE, 0.0), (forbid, Reason.FORBIDDEN, 3.0)],
+)
+async def test_what_ends_a_reconcile_is_told_in_the_status_and_tried_again(
+    trouble: Callable[[], Awaitable[None]], reason: Reason, pause_s: float
+) -> None:
+    """A bug, a reconcile without end and a missing right each become a condition, an event and a failed outcome."""
+    server = Server()
+    server.trouble = trouble
+    limits = OperatorSettings(reconcile_timeout_s=0.05) if trouble is hang else OperatorSettings()
+    outcome = await reconciler(server, limits).reconcile(("n", "x"))
+    assert (outcome.failed, outcome.at_least_s) == (True, pause_s)
+    assert server.condition("Ready") == ("False", reason)
+    assert reason in {told for _, told in server.events}
+    server.trouble = None
+    assert not (await reconciler(server).reconcile(("n", "x"))).failed
+    assert server.condition("Ready") == ("False", Reason.PREPARING)
 
 
 def job_without_pod() -> Observed:

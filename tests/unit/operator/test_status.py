@@ -112,7 +112,7 @@ def test_times_change_with_the_status_of_a_condition_only() -> None:
 
 
 def test_rates_and_lags_may_wait_for_their_turn() -> None:
-    """What changes at every look is no reason to write at once; a shard that loses its connection is."""
+    """What changes at every look is no reason to write at once; a condition or a plan that changes is."""
     obj = feed_object()
     one = status_of(obj, state_of(obj))
     busier = status_of(obj, state_of(obj, {"0-0": {**LIVE, "rate": 99.0, "lag_s": 3.0}}))
@@ -120,8 +120,12 @@ def test_rates_and_lags_may_wait_for_their_turn() -> None:
     assert not changed_materially(one, busier)
     said_else = {**one, "conditions": [{**its, "message": "for 9 s"} for its in one["conditions"]]}
     assert not changed_materially(one, said_else)
+    restarted = {**one, "shardStatus": [{**its, "pod": "another"} for its in one["shardStatus"]], "readyShards": 0}
+    assert not changed_materially(one, restarted)
     lost = status_of(obj, state_of(obj, {"0-0": {**LIVE, "connected": False}}))
+    assert told(lost)["Ready"] == ("False", "Starting")
     assert changed_materially(one, lost)
+    assert changed_materially(one, {**one, "planRevision": 2})
 
 
 WAITING: list[tuple[dict[str, Any], str, str, bool]] = [
