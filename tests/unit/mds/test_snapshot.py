@@ -65,7 +65,8 @@ async def test_a_join_is_the_truth_wherever_store_and_memory_stand(
             state.commit(0.0)
             state.evict({0: store.upto})
         else:
-            store.upto = len(log.records) - seed % 3 if len(log.records) > 3 else 0
+            # What the store has it keeps: bars that it had were let go of.
+            store.upto = max(store.upto, len(log.records) - seed % 3 if len(log.records) > 3 else 0)
     state.commit(0.0)
     history = await snapshots(market, store, cache).history("A", 0)
     joined = snapshots(market, store, cache).join("A", 0, history)
