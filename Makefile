@@ -70,7 +70,7 @@ format: setup  ## apply the style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup  ## figures of the hot paths, with peers beside the fan-out; about 7 minutes (ARGS="csv decode": those alone)
+bench: setup  ## figures of the hot paths, with peers beside the fan-out; about 8 minutes (ARGS="csv decode": those alone)
 	$(BIN)/python -m tests.bench $(ARGS)
 
 proto: setup  ## generate the code of protos/ (leaves no diff)

@@ -1,14 +1,15 @@
 """The load: many WebSocket clients in one process, as raw sockets; the same for every server.
 
-Commands: `connect N` opens N more connections, `subscribe` asks for one symbol on each, `stalling N` opens N more that
-follow every symbol, `stall K` lets K of those read no more, `count` begins to count, `report` ends it, `newest` tells
-who has not the newest quote of its symbol.
+Commands: `connect N` opens N more connections, `subscribe` has each follow `--follows` symbols, `stalling N` opens N
+more that follow every symbol, `stall K` lets K of those read no more, `count` begins to count, `report` ends it,
+`newest` tells who has not the newest quote of its symbol.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import random
 import socket
 import time
 from array import array
@@ -33,7 +34,7 @@ STALLING_BUFFER = 16 * 1024
 # What a client says first, and how it asks for a symbol.
 DIALECTS: dict[str, tuple[str, str]] = {
     "marketfeed": ("", '{"type":"subscribe","symbols":["%s"],"channels":["quotes"]}'),
-    "websockets": ("", '{"subscribe":"%s"}'),
+    "websockets": ("", '{"subscribe":["%s"]}'),
     "centrifuge": ('{"id":1,"connect":{}}', '{"id":2,"subscribe":{"channel":"%s"}}'),
 }
 
@@ -143,8 +144,10 @@ class Reader(asyncio.Protocol):
 class Load:
     """All connections of the process."""
 
-    def __init__(self, port: int, path: str, dialect: str) -> None:
+    def __init__(self, port: int, path: str, dialect: str, follows: int) -> None:
         self._port = port
+        self._dialect = dialect
+        self._follows = follows
         self._handshake = HANDSHAKE.format(path=path).encode()
         self._greeting, self._wish = DIALECTS[dialect]
         self.counts = Counts()
@@ -180,15 +183,34 @@ class Load:
             reader.transport.pause_reading()
 
     async def subscribe(self) -> None:
-        """One symbol for each; all at once, as whoever is served already slows others down."""
+        """A watch list for each; all at once, as whoever is served already slows others down."""
+        draw = random.Random(1)
         for number, reader in enumerate(self.readers):
-            reader.transport.write(frame((self._wish % NAMES[number % len(NAMES)]).encode()))
+            first = NAMES[number % len(NAMES)]
+            others = draw.sample([name for name in NAMES if name != first], self._follows - 1)
+            reader.transport.write(b"".join(frame(text.encode()) for text in self._wishes([first, *others])))
+
+    def _wishes(self, names: list[str]) -> list[str]:
+        """What a client says to follow these: one message, or one for each where the server wants it so."""
+        if self._dialect == "centrifuge":
+            return [(self._wish % name).replace('"id":2', f'"id":{2 + i}') for i, name in enumerate(names)]
+        return [self._wish % '","'.join(names)]
 
     def count(self) -> None:
         """Begin to count."""
         counts = self.counts
         counts.quotes, counts.latencies, counts.counting = 0, array("q"), True
         self._began_s = time.monotonic()
+        self._stay_awake()
+
+    def _stay_awake(self) -> None:
+        """Never sleep while counting.
+
+        A write to a sleeping reader on the same machine wakes it, which costs the writer as much as the write itself,
+        and the more so the less the reader has to do. Clients of a real server sleep elsewhere.
+        """
+        if self.counts.counting:
+            asyncio.get_running_loop().call_soon(self._stay_awake)
 
     def report(self) -> dict[str, object]:
         """What was counted since."""
@@ -223,7 +245,7 @@ class Load:
 
 async def main(arguments: argparse.Namespace) -> None:
     """Obey commands until the parent has gone."""
-    load = Load(arguments.port, arguments.path, arguments.dialect)
+    load = Load(arguments.port, arguments.path, arguments.dialect, arguments.follows)
     tell("ready")
     async for name, *words in commands():
         facts: dict[str, object] = {}
@@ -253,4 +275,5 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--path", required=True)
     parser.add_argument("--dialect", choices=DIALECTS, required=True)
+    parser.add_argument("--follows", type=int, default=1)
     uvloop.run(main(parser.parse_args()))

@@ -1,9 +1,9 @@
 """The scenario that every server of the serving benches plays: conflated keyed fan-out.
 
-A feeder gives each of 40 symbols two trades every 5 ms (16,000 trades a second). Each client follows one symbol. Once a
-turn a server sends every client the newest quote of its symbol, so that most trades are never sent: at turns of 50 ms
-19 of 20. A delivery is one quote that one client has received. Its latency is the time at which the client's program
-has the bytes, minus the feeder's stamp on the newest trade in the quote.
+A feeder gives each of 40 symbols two trades every 5 ms (16,000 trades a second). Each client follows one symbol, or ten
+that are drawn for it. Once a turn a server sends every client the newest quote of its symbols, so that most trades are
+never sent: at turns of 50 ms 19 of 20. A delivery is one quote that one client has received. Its latency is the time at
+which the client's program has the bytes, minus the feeder's stamp on the newest trade in the quote.
 """
 
 from __future__ import annotations

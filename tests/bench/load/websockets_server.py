@@ -34,9 +34,9 @@ class Server:
         followed = set()
         try:
             async for message in connection:
-                symbol = json.loads(message)["subscribe"]
-                followed.add(symbol)
-                self.followers[symbol].add(connection)
+                for symbol in json.loads(message)["subscribe"]:
+                    followed.add(symbol)
+                    self.followers[symbol].add(connection)
         finally:
             for symbol in followed:
                 self.followers[symbol].discard(connection)
