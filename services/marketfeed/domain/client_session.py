@@ -204,6 +204,12 @@ class ClientSession:
         self._buffered = buffered_bytes
         return serves
 
+    def took_all(self, at_s: float) -> None:
+        """That its socket was empty at an instant, as `may_send` would have noted; an older one is no news."""
+        if at_s > self._served_s:
+            self._served_s = self._progress_s = at_s
+            self._buffered = 0
+
     def stalled(self, now_s: float) -> Goodbye | None:
         """A goodbye for whoever took nothing, or too little, for too long; call after `may_send` said no."""
         if now_s - self._progress_s > self.limits.stall_s:

@@ -117,7 +117,7 @@ class QuoteBook:
     def apply(self, trades: TapeTrades, bars: BarColumns | None = None) -> Int64Array:
         """Take in trades of one partition; the ids of the symbols in them, rising.
 
-        `bars` are these trades as partial one-second bars, if the caller has made them.
+        `bars` are these trades as partial one-second bars, if the caller has made them: in any order, keys may repeat.
         """
         if not len(trades):
             return np.empty(0, np.int64)
@@ -125,7 +125,9 @@ class QuoteBook:
             bars = reduce_trades(
                 trades.symbol_id, trades.event_ts, trades.price, trades.size, trades.offset, trades.index
             )
-        days = combine(replace(bars, start_s=self._day_of(bars.start_s) * DAY_S))
+        nothing = np.zeros(len(bars), np.int64)
+        start_s = self._day_of(bars.start_s) * DAY_S
+        days = combine(replace(bars, start_s=start_s, late=nothing, state=nothing.astype(np.int8)))
         self._know(int(days.symbol_id[-1]))
         slots = self._days.find(days.symbol_id, days.start_s)
         known = slots >= 0
@@ -148,6 +150,12 @@ class QuoteBook:
         slots = self._days.find(symbol_id, self._trade_date[symbol_id] * DAY_S)
         columns: dict[str, Any] = {name: column[symbol_id] for name, column in (self._floats | self._stamps).items()}
         return QuoteColumns(day=self._days.take(slots), **columns)
+
+    def last_prices(self, symbol_id: Int64Array) -> Float64Array:
+        """The prices that `take` gives as `day.close`, in the order of `symbol_id`."""
+        slots = self._days.find(symbol_id, self._trade_date[symbol_id] * DAY_S)
+        closes: Float64Array = self._days.column("close")[slots].view(np.float64)
+        return closes
 
     def load(self, quotes: QuoteColumns) -> None:
         """Take in quotes as `take` gave them, of symbols that have none yet."""

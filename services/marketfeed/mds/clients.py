@@ -25,6 +25,9 @@ class Outlet(Protocol):
     def send_frames(self, data: bytes) -> None:
         """Write encoded frames without waiting."""
 
+    def offer(self, data: bytes) -> bool:
+        """`send_frames`, if the socket has taken everything before; False if it has not, and nothing is written."""
+
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Say goodbye; never hangs."""
 
@@ -35,8 +38,10 @@ class FrameSource(Protocol):
     log: ChangeLog
     tape: TapeFrames
 
-    def begin(self, now_s: float, now_ns: int, watched: frozenset[int], seen_before: int) -> None:
-        """A new turn at this instant; `watched` are the symbols that somebody gets live messages of."""
+    def begin(
+        self, now_s: float, now_ns: int, watched: frozenset[int], bars_watched: frozenset[int], seen_before: int
+    ) -> None:
+        """A new turn at this instant; `watched` are the symbols that somebody gets live messages, or bars, of."""
 
     def quote_frame(self, symbol_id: int) -> bytes:
         """The newest quote, empty if there is none."""
@@ -97,6 +102,8 @@ class Client:
     joining      the symbols whose snapshot is still to come, and the version to catch up from
     settled      no snapshot and no resume is outstanding, so that a position means something
     catching_up  the id of a resume whose end is to be told
+    plain        it gets nothing but what is conflated, in our own language, and missed nothing that it was not told of
+    taken_s      when it had taken everything and was sent more, as far as the session was not told
     """
 
     session: ClientSession
@@ -112,6 +119,13 @@ class Client:
     settled: bool = True
     catching_up: list[MessageId] = field(default_factory=list)
     leaving: bool = False
+    plain: bool = False
+    taken_s: float = 0.0
+
+    def owe_end_of_resume(self, number: MessageId) -> None:
+        """It is to be told when it has everything that this resume owes it."""
+        self.catching_up.append(number)
+        self.plain = False
 
     @property
     def place(self) -> Place:

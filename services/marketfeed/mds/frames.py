@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -53,7 +54,9 @@ class Frames:
         self._quotes: dict[int, Quote] = {}
         self._bars: dict[int, tuple[set[int], Bars]] = {}
 
-    def begin(self, now_s: float, now_ns: int, watched: frozenset[int], seen_before: int) -> None:
+    def begin(
+        self, now_s: float, now_ns: int, watched: frozenset[int], bars_watched: frozenset[int], seen_before: int
+    ) -> None:
         """A new turn: make ready what changed since version `seen_before` of the symbols that are watched."""
         self.now_s, self.now_ns = now_s, now_ns
         self.tape.begin(now_ns)
@@ -62,7 +65,7 @@ class Frames:
         changes = self.log.since(seen_before)
         if ids := sorted(changes.quotes & watched):
             self._take_quotes(ids)
-        if keys := sorted((i, start) for i in changes.bars.keys() & watched for start in changes.bars[i]):
+        if keys := sorted((i, start) for i in changes.bars.keys() & bars_watched for start in changes.bars[i]):
             self._take_bars(keys, changes.bars)
 
     def quote(self, symbol_id: int) -> Quote | None:
@@ -85,7 +88,7 @@ class Frames:
         quote = self.quote(symbol_id)
         if quote is None:
             return b""
-        return encode_text_frame(encode(QuoteOut(*(getattr(quote, name) for name in _QUOTE_FIELDS))))
+        return encode_text_frame(encode(QuoteOut(*_FIELDS_OF_QUOTE(quote))))
 
     def bar_frame(self, symbol_id: int, starts: set[int], *, settled: bool = False) -> bytes:
         """The bars of these starts as they are now, only closed ones if settled; empty if there is none in memory."""
@@ -188,7 +191,7 @@ class Frames:
             self._bars[symbol_id] = (changed[symbol_id], Bars(**part))
 
 
-_QUOTE_FIELDS = Quote.__struct_fields__
+_FIELDS_OF_QUOTE = attrgetter(*Quote.__struct_fields__)
 
 
 @lru_cache(maxsize=64)

@@ -21,6 +21,7 @@ from marketfeed.mds.frames import parts_of
 from marketfeed.mds.history import Archive
 from marketfeed.mds.hub import Hub
 from marketfeed.mds.snapshot import FOR_EVER_S, ROWS_MAX, History, Snapshots
+from marketfeed.runtime.tasks import TaskKit
 from marketfeed.wire.websocket import BarOut, Snapshot, bars_of, encode
 from marketfeed.wire.websocket_frames import encode_text_frame
 
@@ -227,34 +228,48 @@ def _emitted(bars: BarColumns, wish: Wish) -> BarColumns:
 
 
 class Joiner:
-    """The joins of one client, one after the other; a symbol waits at most once."""
+    """The joins of one client, one after the other; a symbol waits at most once.
 
-    def __init__(self, joins: Joins, client: Client) -> None:
+    There is a task only while there is something to join: most connections are idle, and a task waiting is memory.
+    """
+
+    __slots__ = ("_client", "_joins", "_over", "_running", "_tasks", "_waiting")
+
+    def __init__(self, joins: Joins, client: Client, tasks: TaskKit) -> None:
         self._joins = joins
         self._client = client
+        self._tasks = tasks
         self._waiting: dict[str, Missed | None] = {}
-        self._more = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+        self._over = False
 
     def add(self, symbols: Iterable[str], missed: Mapping[str, Missed] | None = None) -> None:
         """Join these, too; those in `missed` have everything else already."""
+        if self._over:
+            return
         for symbol in symbols:
             self._waiting[symbol] = None if missed is None else missed.get(symbol)
         if self._waiting:
             self._client.settled = False
-            self._more.set()
+            self._running = self._running or self._tasks.spawn("join", self._run())
 
-    async def run(self) -> None:
-        """Until cancelled, or until the connection is gone."""
-        while True:
-            await self._more.wait()
-            self._more.clear()
+    def end(self) -> None:
+        """Join nothing any more."""
+        self._over = True
+        if self._running is not None:
+            self._running.cancel()
+
+    async def _run(self) -> None:
+        """Until all is joined, or the connection is gone."""
+        try:
             while self._waiting:
                 symbol = next(iter(self._waiting))
-                try:
-                    await self._next(symbol, self._waiting.pop(symbol))
-                except ConnectionError:
-                    return
+                await self._next(symbol, self._waiting.pop(symbol))
             self._client.settled = True
+        except ConnectionError:
+            self._over = True
+        finally:
+            self._running = None
 
     async def _next(self, symbol: str, missed: Missed | None) -> None:
         wish = self._client.session.wish_of(symbol)

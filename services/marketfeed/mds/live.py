@@ -9,6 +9,7 @@ Per turn the costs are a few passes over the trades, and a dictionary look-up pe
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -196,7 +197,7 @@ class LiveState:
     def trades_per_s(self, symbol_id: int, now_s: float) -> float:
         """The rate of trades at present."""
         idle_s = max(0.0, now_s - float(self._rated_s[symbol_id]))
-        return float(self._rate[symbol_id]) * float(np.exp(-idle_s / RATE_MEMORY_S))
+        return float(self._rate[symbol_id]) * math.exp(-idle_s / RATE_MEMORY_S)
 
     @property
     def knows_symbols(self) -> bool:
@@ -382,19 +383,22 @@ class LiveState:
     def _happen(self) -> None:
         """Bars and quotes of the events since the last turn."""
         events, self._events = self._events, []
-        refused = self.window.apply(events).late_after_final
+        changes = self.window.apply(events)
+        refused, bars = changes.late_after_final, stack(changes.partials)
         by_partition: dict[int, list[TapeTrades]] = {}
         for event in events:
             if isinstance(event, TapeTrades):
                 by_partition.setdefault(event.partition, []).append(event)
         for parts in by_partition.values():
             trades = _joined(parts)
-            self._quote(_without(trades, refused) if len(refused) else trades)
+            own = bars if len(by_partition) == 1 else bars.take(np.isin(bars.symbol_id, trades.symbol_id))
+            self._quote(_without(trades, refused) if len(refused) else trades, own)
 
-    def _quote(self, trades: TapeTrades) -> None:
+    def _quote(self, trades: TapeTrades, bars: BarColumns) -> None:
+        """Quotes of trades of one partition, which are these partial bars, too."""
         if not len(trades):
             return
-        ids = self.quotes.apply(trades).tolist()
+        ids = self.quotes.apply(trades, bars).tolist()
         self._changed_quotes.update(ids)
         self._appeared |= set(ids) - self._known
         counted = trades.symbol_id[trades.size != 0]
@@ -406,7 +410,7 @@ class LiveState:
     def _follow_prices(self, now_s: float) -> None:
         """Previous price, direction and rate of the symbols whose quote changed."""
         ids = np.fromiter(sorted(self._changed_quotes), np.int64, len(self._changed_quotes))
-        price = self.quotes.take(ids).day.close
+        price = self.quotes.last_prices(ids)
         moved = price != self._price[ids]
         self._previous[ids[moved]] = self._price[ids[moved]]
         self._price[ids] = price

@@ -93,10 +93,11 @@ class StreamServer:
         client = fanout.add(session, socket)
         try:
             async with TaskKit("client") as tasks:
-                joiner = self._joiners[client] = Joiner(self._joins, client)
-                joining = tasks.spawn("join", joiner.run())
-                await self._converse(client, joiner, socket)
-                joining.cancel()
+                joiner = self._joiners[client] = Joiner(self._joins, client, tasks)
+                try:
+                    await self._converse(client, joiner, socket)
+                finally:
+                    joiner.end()
         finally:
             self._joiners.pop(client, None)
             fanout.remove(client)
@@ -158,7 +159,7 @@ class StreamServer:
         # One that has appeared only just now has missed nothing, and gets a snapshot.
         ids = {name: state.symbols.id(name) for name in names if name in found.names}
         client.joining |= dict.fromkeys(ids.values(), found.version)
-        client.catching_up.append(answer.id)
+        client.owe_end_of_resume(answer.id)
         # Whether it has caught up is asked when it is served; with nothing to join it has at once.
         joiner.add(names, {name: joins.Missed(found.version, found.first_s.get(i)) for name, i in ids.items()})
 

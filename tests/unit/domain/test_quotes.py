@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
 
@@ -9,6 +10,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from marketfeed.domain.bars import COLUMNS, REVISED, reduce_trades, stack
 from marketfeed.domain.decimals import to_decimal
 from marketfeed.domain.quotes import DAY_S, NO_DAY, PreviousDay, QuoteBook, QuoteColumns, quotes_of_days
 from marketfeed.domain.tape import TapeTrades
@@ -22,6 +24,7 @@ TRADES = st.lists(
     min_size=1,
     max_size=40,
 )  # fmt: skip
+ARGUMENTS = ("symbol_id", "event_ts", "price", "size", "offset", "index")
 Rows = list[tuple[int, int, int, int]]
 
 
@@ -69,6 +72,25 @@ def test_a_quote_is_the_newest_trade_and_its_day(rows: Rows, cuts: list[int]) ->
         assert quotes.day.high[place] == max(row[2] for row in today) / 100
         assert quotes.day.open[place] == sorted(today, key=lambda row: row[1])[0][2] / 100
         assert to_decimal(quotes.day.volume[place], int(quotes.day.size_scale[place])) == sum(row[3] for row in today)
+
+
+@given(TRADES, st.lists(st.integers(0, 100), max_size=4), st.lists(st.integers(0, 100), max_size=4))
+@settings(max_examples=30)
+def test_quotes_of_partial_bars_are_those_of_the_trades(rows: Rows, cuts: list[int], stretches: list[int]) -> None:
+    """Whoever has made bars of the trades already, in stretches and marked as late ones, gets the same quotes."""
+    whole, book = QuoteBook(day_of), QuoteBook(day_of)
+    for piece in pieces(rows, cuts):
+        whole.apply(piece)
+        edges = sorted({0, len(piece), *(cut % len(piece) for cut in stretches)})
+        made = [reduce_trades(*(getattr(piece, name)[a:b] for name in ARGUMENTS)) for a, b in pairwise(edges)]
+        late = [replace(bars, late=np.ones(len(bars), np.int64), state=np.full(len(bars), REVISED)) for bars in made]
+        book.apply(piece, stack(late))
+    ids = whole.ids()
+    expected, found = whole.take(ids), book.take(ids)
+    for name in COLUMNS:
+        assert getattr(found.day, name).tolist() == getattr(expected.day, name).tolist(), name
+    assert found.size.tolist() == expected.size.tolist()
+    assert book.last_prices(ids[::-1]).tolist() == expected.day.close[::-1].tolist()
 
 
 def test_a_late_trade_of_yesterday_corrects_the_previous_close() -> None:

@@ -146,6 +146,11 @@ class MemorySocket:
         if not self.closed:
             self.frames.append(data)
 
+    def offer(self, data: bytes) -> bool:
+        if not self.buffered_bytes:
+            self.send_frames(data)
+        return not self.buffered_bytes
+
     async def messages(self) -> AsyncIterator[str | bytes]:
         while (message := await self.said.get()) is not None:
             yield message
