@@ -87,6 +87,7 @@ class Leadership:
             await self._work(over)
         finally:
             self.reconciler.gauges.clear()
+            metrics.QUEUE_DEPTH.set(0)
             await self.poller.close()
 
     async def _work(self, over: asyncio.Event) -> None:

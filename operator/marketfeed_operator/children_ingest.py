@@ -19,6 +19,7 @@ from marketfeed_operator.children_parts import (
     Child,
     Container,
     PodDefaults,
+    apart,
     deployment,
     labels_of,
     pod_template,
@@ -203,14 +204,24 @@ def _is_outdated(its: Child, existing: Mapping[str, tuple[Member, Object]]) -> b
     return found is not None and annotations_on(found[1]).get(TEMPLATE_HASH) != wanted
 
 
+def _placement(feed: MarketFeed, member: Member) -> Child:
+    """Ingest pods of a feed are spread, whatever their shard; above all, members of one shard are not on one node.
+
+    It does not depend on how many members there are: another number of them must not replace those that run. Two
+    constraints of a pod may not have the same topologyKey, so that of the shard is said as affinity.
+    """
+    shard = selector_of(feed, "ingest", shard=str(member.shard))
+    return {
+        "topologySpreadConstraints": spread(selector_of(feed, "ingest")),
+        "affinity": {"podAntiAffinity": apart(shard)},
+    }
+
+
 def _deployment(feed: MarketFeed, defaults: PodDefaults, member: Member, key: int | None) -> Child:
     parts = {"shard": str(member.shard), "member": str(member.number)}
     labels = labels_of(feed, "ingest", **parts)
-    shard = selector_of(feed, "ingest", shard=parts["shard"])
     container = _container(feed, member, key)
-    template = pod_template(
-        feed, defaults, container, labels, feed.spec.ingest, topologySpreadConstraints=spread(shard)
-    )  # fmt: skip
+    template = pod_template(feed, defaults, container, labels, feed.spec.ingest, **_placement(feed, member))
     has_key = {}
     if key is not None and feed.spec.source.finnhub is not None:
         has_key = {API_KEY: key_text(feed.spec.source.finnhub.api_keys[key])}

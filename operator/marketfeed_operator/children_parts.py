@@ -232,6 +232,18 @@ def _placement(feed: MarketFeed, workload: Workload) -> Child:
     return placed
 
 
+_ZONE, _NODE = "topology.kubernetes.io/zone", "kubernetes.io/hostname"
+
+
+def apart(labels: Mapping[str, str]) -> Child:
+    """Never two on a node, and not in a zone, if that can be had."""
+    terms = [
+        {"weight": weight, "podAffinityTerm": {"topologyKey": key, "labelSelector": {"matchLabels": dict(labels)}}}
+        for key, weight in ((_NODE, 100), (_ZONE, 50))
+    ]
+    return {"preferredDuringSchedulingIgnoredDuringExecution": terms}
+
+
 def spread(labels: Mapping[str, str]) -> list[Child]:
     """Over zones and nodes, as far as there are any."""
     return [
@@ -241,7 +253,7 @@ def spread(labels: Mapping[str, str]) -> list[Child]:
             "whenUnsatisfiable": "ScheduleAnyway",
             "labelSelector": {"matchLabels": dict(labels)},
         }
-        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+        for key in (_ZONE, _NODE)
     ]
 
 

@@ -20,13 +20,14 @@ class FeedGauges:
     """Sets and removes the series of feeds of one leadership."""
 
     def __init__(self) -> None:
-        self._shown: dict[Key, tuple[str, str]] = {}
+        self._shown: dict[Key, tuple[str, str, str]] = {}
         self._conditions: dict[Key, frozenset[str]] = {}
 
     def set(self, key: Key, status: Mapping[str, Any]) -> None:
         """Show the feed as its status says."""
         true = frozenset(c["type"] for c in status.get("conditions") or () if c.get("status") == "True")
-        labels = (str(status.get("source", "")), "true" if "Ready" in true else "false")
+        ready, degraded = (str(name in true).lower() for name in ("Ready", "Degraded"))
+        labels = (str(status.get("source", "")), ready, degraded)
         if self._shown.get(key) != labels:
             self._remove(key)
             metrics.FEED_INFO.labels(*key, *labels).set(1)

@@ -131,6 +131,8 @@ class HealthServer:
 
     async def _metrics(self, _: web.Request) -> web.Response:
         vital = self._vital()
+        metrics.QUEUE_OLDEST_S.set(vital.queue_oldest_s)
+        metrics.WATCH_AGE_S.clear()  # a replica that does not lead any more watches nothing
         for kind, age_s in vital.watch_ages_s.items():
             metrics.WATCH_AGE_S.labels(kind).set(age_s)
         metrics.NAMESPACES_UNREADABLE.set(len(vital.unreadable))

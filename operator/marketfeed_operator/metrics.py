@@ -17,6 +17,7 @@ DELETES = Counter(_PREFIX + "deletes_total", "Children deleted, by kind", ["kind
 DRIFT = Counter(_PREFIX + "drift_repaired_total", "Children that were missing or changed by others, by kind", ["kind"])
 STATUS_WRITES = Counter(_PREFIX + "status_writes_total", "Writes of a MarketFeed's status")
 QUEUE_DEPTH = Gauge(_PREFIX + "queue_depth", "MarketFeeds that wait for a reconcile, back-off included")
+QUEUE_OLDEST_S = Gauge(_PREFIX + "queue_oldest_seconds", "How long the most overdue MarketFeed has waited for a worker")
 QUEUE_DROPPED = Counter(_PREFIX + "queue_dropped_total", "Requests to reconcile that found the queue full")
 REQUESTS = Counter(_PREFIX + "api_requests_total", "Requests to the API server, by verb and status", ["verb", "status"])
 LEADER = Gauge(_PREFIX + "leader", "1 while this replica holds the Lease and works")
@@ -34,6 +35,6 @@ SYMBOLS_MOVED = Counter(_PREFIX + "symbols_moved_total", "Symbols that a new pla
 FEEDS = Gauge(_PREFIX + "feeds", "MarketFeeds whose condition of that type is True", ["condition"])
 FEED_INFO = Gauge(
     _PREFIX + "feed_info",
-    "1 for each MarketFeed seen lately, with its source and whether it is ready",
-    ["namespace", "feed", "source", "ready"],
+    "1 for each MarketFeed seen lately, with its source and whether it is ready and degraded",
+    ["feed_namespace", "feed", "source", "ready", "degraded"],
 )

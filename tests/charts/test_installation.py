@@ -87,10 +87,24 @@ def test_an_operator_of_the_cluster_has_a_cluster_role() -> None:
 
 def test_settings_become_variables() -> None:
     """What is given wins over what the chart sets, numbers stay whole."""
-    found = variables(operator({"settings": {"RESYNC_INTERVAL_S": 1000000, "HTTP_PORT": 8081, "LOG_LEVEL": "debug"}}))
+    found = variables(operator({"settings": {"RESYNC_INTERVAL_S": 1000000, "LOG_LEVEL": "debug"}}))
     assert found["MARKETFEED_OPERATOR_RESYNC_INTERVAL_S"] == "1000000"
     assert found["MARKETFEED_OPERATOR_LOG_LEVEL"] == "debug"
     assert found["MARKETFEED_OPERATOR_IMAGE"] == "marketfeed:0.1.0"
+
+
+@pytest.mark.parametrize("name", ["NAMESPACES", "LEASE_NAME", "LEASE_NAMESPACE", "HTTP_HOST", "HTTP_PORT"])
+def test_settings_that_roles_and_probes_are_made_for_are_refused(name: str) -> None:
+    """Another Lease than the Role's, or another port than the probes', would be a replica that never gets ready."""
+    with pytest.raises(Refused, match=name):
+        operator({"settings": {name: "9999"}})
+
+
+@pytest.mark.parametrize("name", ["1x", "-x", "X", "x" * 41])
+def test_a_feed_s_name_is_one_that_the_api_server_takes(name: str) -> None:
+    """Services are named after it, and their names begin with a letter."""
+    with pytest.raises(Refused, match="name"):
+        template("marketfeed", {"feed": {"enabled": True, "name": name}})
 
 
 def test_a_whole_installation_shares_names() -> None:
@@ -160,3 +174,13 @@ def test_helm_test_streams_from_the_marketfeed_by_the_image_itself() -> None:
     (container,) = pod["spec"]["containers"]
     assert container["args"] == ["--url=ws://us-mds:8080/v1/stream", "--symbols=A,B", "--for=1s"]
     assert container["env"] == [{"name": "MARKETFEED_CLIENT_TOKEN", "valueFrom": token}]
+
+
+def test_helm_test_has_a_token_of_its_own_or_is_none_where_only_web_tokens_are_let_in() -> None:
+    """A test that cannot pass would say that a sound installation is broken."""
+    jwt = {"issuer": "me", "algorithm": "ES256", "keyFrom": {"configMapKeyRef": {"name": "i", "key": "k"}}}
+    values: dict[str, Any] = {"feed": {"spec": {"mds": {"auth": {"jwt": jwt}}}}}
+    assert not [one for one in template("marketfeed", values) if one["kind"] == "Pod"]
+    token = {"secretKeyRef": {"name": "tests", "key": "jwt"}}
+    pod = only(template("marketfeed", {**values, "test": {"tokenFrom": token}}), "Pod", "test")
+    assert pod["spec"]["containers"][0]["env"] == [{"name": "MARKETFEED_CLIENT_TOKEN", "valueFrom": token}]

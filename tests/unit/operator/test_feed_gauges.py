@@ -13,7 +13,7 @@ def status(ready: bool) -> dict[str, object]:
 
 
 def info(ready: str) -> float | None:
-    labels = {"namespace": "n", "feed": "x", "source": "generator", "ready": ready}
+    labels = {"feed_namespace": "n", "feed": "x", "source": "generator", "ready": ready, "degraded": "false"}
     return REGISTRY.get_sample_value("marketfeed_operator_feed_info", labels)
 
 

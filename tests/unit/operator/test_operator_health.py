@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import aiohttp
 import pytest
 
-from marketfeed_operator.health import Limits, Vital, lacks, troubles
+from marketfeed_operator.health import HealthServer, Limits, Vital, lacks, troubles
 
 LIMITS = Limits(contact_ready_s=30.0, contact_dead_s=600.0, renewal_s=15.0, watch_s=240.0, queue_s=180.0, blind_s=300.0)
 
@@ -52,3 +53,26 @@ def test_a_replica_that_has_never_been_answered_is_not_ready() -> None:
     """A new pod that cannot reach the API server is shown as such by the rollout that made it."""
     assert lacks(Vital(reached=False, contact_age_s=0.1), LIMITS) != []
     assert troubles(Vital(reached=False, contact_age_s=0.1), LIMITS) == []
+
+
+async def test_a_replica_that_leads_no_more_shows_no_watches_and_no_queue() -> None:
+    """What it showed while it led would go on to raise alerts, or to hide that nobody watches."""
+    vital = Vital(True, watch_ages_s={"pods": 60.0}, queue_oldest_s=40.0)
+    server = HealthServer(lambda: vital, LIMITS, dict)
+    port = await server.start("127.0.0.1", 0)
+    try:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(5)) as session:
+
+            async def shown() -> str:
+                async with session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+                    return await answer.text()
+
+            leading = await shown()
+            assert 'marketfeed_operator_watch_age_seconds{kind="pods"} 60.0' in leading
+            assert "marketfeed_operator_queue_oldest_seconds 40.0" in leading
+            vital = Vital()
+            waiting = await shown()
+            assert "marketfeed_operator_watch_age_seconds{" not in waiting
+            assert "marketfeed_operator_queue_oldest_seconds 0.0" in waiting
+    finally:
+        await server.close()
