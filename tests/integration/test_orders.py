@@ -7,6 +7,7 @@ clients got against what is stored.
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import socket
 import time
@@ -16,6 +17,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import aiohttp
 import asyncpg
 import numpy as np
 import pytest
@@ -71,7 +73,8 @@ class Market:
         """Another process of the order service, ready or standing by."""
         return await self.bench.start(
             "orders", feed=self.feed, postgres=self.stack.postgres, market_data=self.market_data,
-            orders_port=port or self.port, open="yes", ticks="0:0.000000001", collar_pct=50.0, takeover_s=1.5,
+            orders_port=port or self.port, orders_http_port=0, open="yes",
+            ticks="0:0.000000001", collar_pct=50.0, takeover_s=1.5,
         )  # fmt: skip
 
 
@@ -415,3 +418,55 @@ async def test_what_callers_are_told(market: Market) -> None:
                 message = await anext(messages)
                 beat = message.heartbeat if message.HasField("heartbeat") else beat
         assert abs(beat.server_ts - time.time_ns()) < 5 * NANOS
+
+
+async def test_a_page_places_orders_over_http(market: Market) -> None:
+    """By Connect, in JSON: submit, refuse, cancel, and a stream that tells of each change; gRPC sees them, too."""
+    orders = await market.orders()
+    base = f"{(await orders.until(lambda status: status['ready']))['http']}/marketfeed.v1.Orders"
+    async with (
+        MarketDataClient(market.market_data) as prices,
+        OrdersClient(f"127.0.0.1:{market.port}") as client,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(15)) as http,
+    ):
+        symbol = market.symbols[0]
+        price = (await prices.reference_price(symbol, 5_000)).price_nanos
+
+        async def call(method: str, **message: Any) -> tuple[int, Any]:
+            async with http.post(f"{base}/{method}", json=message) as answer:
+                return answer.status, await answer.json()
+
+        rest = {
+            "clientOrderId": "w1", "symbol": symbol, "side": "SIDE_BUY", "type": "ORDER_TYPE_LIMIT",
+            "timeInForce": "TIME_IN_FORCE_GTC", "quantityNanos": str(5 * NANOS), "limitPriceNanos": str(price * 3 // 5),
+        }  # fmt: skip
+        status, answer = await call("SubmitOrder", **rest)
+        assert (status, answer["order"]["state"]) == (200, "ORDER_STATE_WORKING")
+        status, answer = await call("SubmitOrder", **{**rest, "quantityNanos": "1"})
+        assert (status, answer["code"]) == (409, "already_exists")
+        assert answer["details"][0]["debug"]["reason"] == "CLIENT_ORDER_ID_TAKEN"
+        sent = json.dumps({"afterUpdate": "0"}).encode()
+        body = b"\x00" + len(sent).to_bytes(4, "big") + sent
+        kind = {"Content-Type": "application/connect+json"}
+        async with http.post(f"{base}/StreamOrders", data=body, headers=kind) as stream:
+
+            async def next_update() -> Any:
+                while True:
+                    head = await stream.content.readexactly(5)
+                    message = json.loads(await stream.content.readexactly(int.from_bytes(head[1:], "big")))
+                    if "update" in message:
+                        return message["update"]
+
+            first = await next_update()
+            assert (first["order"]["clientOrderId"], first["snapshot"]) == ("w1", True)
+            bought = {"clientOrderId": "w2", "symbol": symbol, "side": "SIDE_BUY", "type": "ORDER_TYPE_MARKET"}
+            status, answer = await call("SubmitOrder", **bought, quantityNanos=str(2 * NANOS))
+            assert (status, answer["order"]["state"]) == (200, "ORDER_STATE_FILLED")
+            status, answer = await call("CancelOrder", clientOrderId="w1")
+            assert (status, answer["order"]["state"]) == (200, "ORDER_STATE_CANCELLED")
+            told: list[tuple[str, str]] = []
+            while ("w1", "ORDER_STATE_CANCELLED") not in told:
+                order = (await next_update())["order"]
+                told.append((order["clientOrderId"], order["state"]))
+        assert ("w2", "ORDER_STATE_FILLED") in told
+        assert [order.client_order_id for order in await everything(client)] == ["w1", "w2"]

@@ -23,11 +23,12 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Protocol
 
 from aiohttp import WSMsgType, web
 
 from marketfeed.domain.errors import SettingError, Unavailable
+from marketfeed.wire.http_access import origin_allowed
 from marketfeed.wire.websocket_frames import close_reason, encode_text_frame
 
 _log = logging.getLogger("marketfeed.http")
@@ -164,6 +165,17 @@ class Connection:
         self._transport.abort()
 
 
+class Begun(Protocol):
+    """An answer whose head is sent."""
+
+    async def __call__(self, data: bytes) -> None:
+        """Send more; waits until the client takes it. Raises ConnectionError when it is gone or takes nothing."""
+
+
+# Begins an answer without an end that is known: given its content type and further headers.
+Begin = Callable[[str, Mapping[str, str]], Awaitable[Begun]]
+# Answers at once, or begins, sends, and returns None at the end.
+StreamHandler = Callable[[Request, Begin], Awaitable[Response | None]]
 OnConnect = Callable[[Connection, Request], Awaitable[None]]
 
 
@@ -221,6 +233,19 @@ class HttpServer:
     def post(self, path: str, handler: Handler) -> None:
         """Answer POST of a path; the body is read whole, up to `body_bytes_max`."""
         self._app.router.add_post(path, self._http(handler))
+
+    def post_stream(self, path: str, handler: StreamHandler, *, write_timeout_s: float = 10.0) -> None:
+        """Answer POST of a path in pieces. A client that takes nothing for `write_timeout_s` is cut."""
+
+        async def serve(request: web.Request) -> web.StreamResponse:
+            answer = _StreamAnswer(request, write_timeout_s)
+            try:
+                at_once = await handler(_request(request, await self._body(request)), answer.begin)
+                return _answer(at_once) if at_once is not None else await answer.end()
+            except ConnectionError:
+                return answer.sent  # the client has gone, which is its right
+
+        self._app.router.add_post(path, serve)
 
     def websocket(
         self,
@@ -295,16 +320,18 @@ class HttpServer:
 
     def _http(self, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def serve(request: web.Request) -> web.StreamResponse:
-            body = b""
-            if request.body_exists:
-                try:
-                    async with asyncio.timeout(self._request_timeout_s):
-                        body = await request.read()
-                except TimeoutError:
-                    raise web.HTTPRequestTimeout from None
-            return _answer(await handler(_request(request, body)))
+            return _answer(await handler(_request(request, await self._body(request))))
 
         return serve
+
+    async def _body(self, request: web.Request) -> bytes:
+        if not request.body_exists:
+            return b""
+        try:
+            async with asyncio.timeout(self._request_timeout_s):
+                return await request.read()
+        except TimeoutError:
+            raise web.HTTPRequestTimeout from None
 
     async def _serve_websocket(self, route: _WebSocketRoute, request: web.Request) -> web.StreamResponse:
         seen = _request(request)
@@ -339,6 +366,38 @@ class HttpServer:
             self._connections.discard(connection)
             await connection.close(ws.close_code or 1000)
         return ws
+
+
+class _StreamAnswer:
+    """An answer that is sent in pieces."""
+
+    def __init__(self, request: web.Request, write_timeout_s: float) -> None:
+        self._request = request
+        self._write_timeout_s = write_timeout_s
+        self.sent = web.StreamResponse()
+
+    async def begin(self, content_type: str, headers: Mapping[str, str]) -> Begun:
+        """Send the head."""
+        self.sent.headers.update({**_SECURITY_HEADERS, "Content-Type": content_type, **headers})
+        await self.sent.prepare(self._request)
+        return self._write
+
+    async def end(self) -> web.StreamResponse:
+        """Send the end."""
+        await self._bounded(self.sent.write_eof())
+        return self.sent
+
+    async def _write(self, data: bytes) -> None:
+        await self._bounded(self.sent.write(data))
+
+    async def _bounded(self, writing: Awaitable[None]) -> None:
+        try:
+            async with asyncio.timeout(self._write_timeout_s):
+                await writing
+        except TimeoutError:
+            if self._request.transport is not None:
+                self._request.transport.abort()
+            raise ConnectionAbortedError(errno.ECONNABORTED, "the client takes nothing") from None
 
 
 @web.middleware
@@ -385,20 +444,6 @@ def _plain_descriptor(transport: asyncio.Transport) -> int:
         return -1
     descriptor: int = sock.fileno()
     return descriptor
-
-
-def origin_allowed(headers: Mapping[str, str], origins: frozenset[str] | None) -> bool:
-    """Whether a page may ask; `origins` None allows all.
-
-    Programs send no Origin; browsers do, when the page is another one's. A page of our own host is always allowed.
-    """
-    origin = headers.get("Origin")
-    if origin is None or origins is None or origin in origins:
-        return True
-    try:
-        return urlsplit(origin).netloc == headers.get("Host", "")
-    except ValueError:  # such as http://[
-        return False
 
 
 def _static_file(root: Path, path: str, no_index: tuple[str, ...]) -> web.StreamResponse:

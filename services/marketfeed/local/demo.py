@@ -177,7 +177,7 @@ def make_plan(settings: DemoSettings, state: Path, view: StatusView) -> RunPlan:
         raise SettingError("--rate", f"is {settings.rate:,.10g}, must be from {RATE_MIN:g} to {RATE_MAX:,.10g}")
     symbols, universe = _symbols(settings, generated)
     state.mkdir(parents=True, exist_ok=True)
-    chosen = ports.choose(("feed", "page", "grpc", "orders"), state / "service-ports.json")
+    chosen = ports.choose(("feed", "page", "grpc", "orders", "orders-http"), state / "service-ports.json")
     port = _port(settings.port, chosen["page"], "the page", "--port", view)
     grpc_port = _port(settings.grpc_port, chosen["grpc"], "gRPC", "--grpc-port", view)
     return RunPlan(
@@ -192,6 +192,7 @@ def make_plan(settings: DemoSettings, state: Path, view: StatusView) -> RunPlan:
         orders_port=_port(settings.orders_port, chosen["orders"], "orders", "--orders-port", view)
         if settings.orders
         else None,
+        orders_http_port=chosen["orders-http"] if settings.orders else None,
         retention_gb=retention_gb(settings.rate, duration_s),
     )
 

@@ -33,6 +33,7 @@ class RunPlan:
     public_port  the page and the API
     grpc_port    market data for other services
     orders_port  paper orders; None for a demo without them
+    orders_http_port  the same for the page
     faulty       whether the generator was told to make faults
     """
 
@@ -46,6 +47,7 @@ class RunPlan:
     retention_gb: float
     faulty: bool = False
     orders_port: int | None = None
+    orders_http_port: int | None = None
 
     @property
     def generator_url(self) -> str:
@@ -56,6 +58,16 @@ class RunPlan:
     def page_url(self) -> str:
         """Where a person looks."""
         return f"http://127.0.0.1:{self.public_port}/"
+
+    @property
+    def orders_url(self) -> str | None:
+        """Where the page places orders."""
+        return None if self.orders_http_port is None else f"http://127.0.0.1:{self.orders_http_port}"
+
+    @property
+    def page_origins(self) -> str:
+        """The page's origins, by both names of this machine."""
+        return f"http://127.0.0.1:{self.public_port},http://localhost:{self.public_port}"
 
     @property
     def stream_url(self) -> str:
@@ -96,11 +108,15 @@ def service_programs(
         )
     programs.append(ServiceProgram(name="recorder", module="recorder", env=recorder))
     ports = {"public_port": plan.public_port, "grpc_port": plan.grpc_port}
-    mds = _variables(**ports, **({"ui_dir": ui_dir} if ui_dir else {})) | _access(env)
+    told = {"orders_url": plan.orders_url} if plan.orders_url else {}
+    mds = _variables(**ports, **({"ui_dir": ui_dir} if ui_dir else {}), **told) | _access(env)
     programs.append(ServiceProgram(name="mds", module="mds", env={**base, **mds, **_previous_closes(settings)}))
     if plan.orders_port is not None:
-        orders = _variables(market_data=f"127.0.0.1:{plan.grpc_port}", orders_port=plan.orders_port) | _access(env)
-        programs.append(ServiceProgram(name="orders", module="orders", env={**base, **orders}))
+        where: dict[str, object] = {"market_data": f"127.0.0.1:{plan.grpc_port}", "orders_port": plan.orders_port}
+        if plan.orders_http_port is not None:
+            where |= {"orders_http_port": plan.orders_http_port, "origins": plan.page_origins}
+        orders = {**base, **_variables(**where), **_access(env)}
+        programs.append(ServiceProgram(name="orders", module="orders", env=orders))
     return programs
 
 

@@ -61,6 +61,7 @@ class Api:
     calendar: Calendar
     feed: str
     version: str
+    orders_url: str | None = None
 
     async def answer(
         self, endpoint: Callable[[Query, Principal], Awaitable[msgspec.Struct]], query: Query, principal: Principal

@@ -244,6 +244,7 @@ class MdsApp:
             calendar=self._calendar,
             feed=settings.feed,
             version=version("marketfeed"),
+            orders_url=settings.orders_url,
         )
         document = msgspec.json.encode(openapi())
         for path, endpoint in (

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from marketfeed.adapters.websocket_server import Request, Response, origin_allowed
-from marketfeed.domain.access import OPEN, AccessDenied, Denial, Gate, Principal, Seats
+from marketfeed.adapters.websocket_server import Request, Response
+from marketfeed.domain.access import OPEN, AccessDenied, Gate, Principal, Seats
 from marketfeed.domain.client_session import Admission
 from marketfeed.mds.api import Api, Query, refusal
-
-PREFLIGHT_S = 600
+from marketfeed.wire.http_access import bearer_token, challenge, cors_headers, preflight_headers, see_origin
 
 Endpoint = Callable[[Query, Principal], Awaitable[msgspec.Struct]]
 Handler = Callable[[Request], Awaitable[Response]]
@@ -35,10 +34,10 @@ class Door:
 
         async def handle(request: Request) -> Response:
             try:
-                self._see_origin(request)
+                see_origin(request.headers, self.origins)
                 principal = self._principal(request)
             except AccessDenied as denied:
-                return self._answer(request, *refusal(denied.code, denied.message), _challenge(denied))
+                return self._answer(request, *refusal(denied.code, denied.message), challenge(denied))
             return self._answer(request, *await api.answer(endpoint, request.query, principal))
 
         return handle
@@ -46,53 +45,18 @@ class Door:
     async def preflight(self, request: Request) -> Response:
         """Whether the page may send its token along."""
         try:
-            self._see_origin(request)
+            see_origin(request.headers, self.origins)
         except AccessDenied as denied:
             return self._answer(request, *refusal(denied.code, denied.message))
-        asked = {
-            "Access-Control-Allow-Methods": "GET, HEAD",
-            "Access-Control-Allow-Headers": "Authorization",
-            "Access-Control-Max-Age": str(PREFLIGHT_S),
-        }
-        cors = cors_headers(request.headers.get("Origin"), self.origins)
-        return Response(b"", status=204, headers={**cors, **(asked if "Access-Control-Allow-Origin" in cors else {})})
-
-    def _see_origin(self, request: Request) -> None:
-        allowed = None if "*" in self.origins else frozenset(self.origins)
-        if not origin_allowed(request.headers, allowed):
-            message = "this page's origin may not ask; MARKETFEED_ORIGINS=https://its.host lets it in"
-            raise AccessDenied(Denial.FORBIDDEN_ORIGIN, message)
+        asked = preflight_headers(request.headers.get("Origin"), self.origins, "GET, HEAD", "Authorization")
+        return Response(b"", status=204, headers=asked)
 
     def _principal(self, request: Request) -> Principal:
-        if self.gate.open:
-            return OPEN
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme and scheme.lower() != "bearer":
-            raise AccessDenied(Denial.MALFORMED, "Authorization must be: Bearer, a space, the token")
-        return self.gate.admit(token.strip() or None)
+        return OPEN if self.gate.open else self.gate.admit(bearer_token(request.headers))
 
     def _answer(self, request: Request, status: int, body: bytes, more: dict[str, str] | None = None) -> Response:
         cors = cors_headers(request.headers.get("Origin"), self.origins)
         return Response(body, status=status, headers={"Cache-Control": "no-store", **cors, **(more or {})})
-
-
-def _challenge(denied: AccessDenied) -> dict[str, str]:
-    """What goes with a 401 (RFC 6750, 3)."""
-    if denied.denial in (Denial.FORBIDDEN, Denial.FORBIDDEN_ORIGIN):
-        return {}
-    if denied.denial is Denial.REQUIRED:
-        return {"WWW-Authenticate": "Bearer"}
-    return {"WWW-Authenticate": f'Bearer error="invalid_token", error_description="{denied.message}"'}
-
-
-def cors_headers(origin: str | None, origins: tuple[str, ...]) -> dict[str, str]:
-    """What lets a page of another origin read an answer, if it is one of `origins` (fetch.spec.whatwg.org, CORS)."""
-    if not origins:
-        return {}
-    if "*" in origins:
-        return {"Access-Control-Allow-Origin": "*"}
-    allowed = {"Access-Control-Allow-Origin": origin} if origin is not None and origin in origins else {}
-    return {"Vary": "Origin", **allowed}
 
 
 class Visit:

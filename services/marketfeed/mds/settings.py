@@ -31,6 +31,9 @@ class MdsSettings(AccessSettings):
     origins: tuple[str, ...] = setting(
         (), "other web pages that may use /v1 (https://host, comma-separated); * for all, none for our own only"
     )
+    orders_url: str | None = setting(
+        None, "where pages place paper orders: what the order service's --orders-http-port is reached by; told to them"
+    )
     tick_ms: int = setting(50, "length of a fan-out turn, the shortest interval a client can have; eyes see no less")
     heartbeat_ms: int = setting(1000, "time between two heartbeats to a client")
     handshake_timeout_s: float = setting(

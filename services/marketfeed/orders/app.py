@@ -8,6 +8,7 @@ from typing import Any
 from marketfeed.adapters.grpc_server import ORDERS, GrpcServer, announce
 from marketfeed.adapters.postgres.orders import OrderReader, OrderWriter
 from marketfeed.adapters.tokens import gate_of
+from marketfeed.adapters.websocket_server import HttpServer
 from marketfeed.client.market_data import MarketDataClient
 from marketfeed.domain.access import Seats
 from marketfeed.domain.errors import SettingError
@@ -15,6 +16,7 @@ from marketfeed.domain.order_validation import OrderRules, Ticks, amount
 from marketfeed.domain.sessions import calendar
 from marketfeed.orders import metrics
 from marketfeed.orders.calls import OrderCalls, account_of
+from marketfeed.orders.connect import ConnectDoor
 from marketfeed.orders.market import GrpcMarket
 from marketfeed.orders.pipeline import OrderService
 from marketfeed.orders.settings import OrdersSettings
@@ -39,11 +41,13 @@ class OrdersApp:
         self._client = MarketDataClient(settings.market_data, token=settings.market_data_token)
         self._reader = OrderReader(settings.postgres, settings.feed)
         self._service = self._make_service()
+        self._gate, self._seats = gate_of(settings), Seats(settings.principal_connections_max)
+        self._http = self._make_http()
         self._grpc = GrpcServer(
             settings.orders_host,
             settings.orders_port,
-            gate_of(settings),
-            seats=Seats(settings.principal_connections_max),
+            self._gate,
+            seats=self._seats,
             tls=tls_of(settings),
             reflects=settings.grpc_reflection,
             port_setting="--orders-port",
@@ -51,6 +55,21 @@ class OrdersApp:
             on_denied=lambda code: metrics.DENIED.labels(code).inc(),
         )
         context.health.status_source = self._status
+
+    def _make_http(self) -> HttpServer | None:
+        settings = self._settings
+        if settings.orders_http_port is None:
+            return None
+        http = HttpServer(settings.orders_host, settings.orders_http_port, port_setting="--orders-http-port")
+        door = ConnectDoor(
+            gate=self._gate,
+            seats=self._seats,
+            origins=settings.origins,
+            on_call=_count_call,
+            on_denied=lambda code: metrics.DENIED.labels(code).inc(),
+        )
+        door.serve(http, ORDERS, self._calls.calls())
+        return http
 
     def _make_service(self) -> OrderService:
         settings, rules = self._settings, rules_of(self._settings)
@@ -85,8 +104,11 @@ class OrdersApp:
         context = self._context
         self._grpc.serve(ORDERS, self._calls.calls())
         await self._grpc.start()
+        if self._http is not None:
+            await self._http.start()
         announcing = self._tasks.spawn("announce", announce(context.health, self._grpc))
-        context.log.info("serving", grpc=self._address(), feed=self._settings.feed, kind="paper trading, no broker")
+        where = {"grpc": self._address(), "http": self._http_address()}
+        context.log.info("serving", **where, feed=self._settings.feed, kind="paper trading, no broker")
         working = self._tasks.spawn("orders", self._service.run(context.stopping))
         await context.stopping.wait()
         announcing.cancel()
@@ -94,17 +116,23 @@ class OrdersApp:
         await self._grpc.say(serving=False)
         await working
         await self._grpc.close(min(GRPC_GRACE_S, context.remaining_s()))
+        if self._http is not None:
+            await self._http.close()
         await self._client.close()
         await self._reader.close()
 
     def _address(self) -> str:
         return f"{self._settings.orders_host}:{self._grpc.port}"
 
+    def _http_address(self) -> str:
+        return "" if self._http is None else f"http://{self._settings.orders_host}:{self._http.port}"
+
     def _status(self) -> dict[str, Any]:
         return {
             "feed": self._settings.feed,
             "instance": self._settings.instance or default_instance(),
             "grpc": self._address(),
+            "http": self._http_address(),
             **self._service.status(),
         }
 

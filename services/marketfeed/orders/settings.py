@@ -26,6 +26,12 @@ class OrdersSettings(AccessSettings):
     )
     orders_host: str = setting("127.0.0.1", "address that marketfeed.v1.Orders listens on")
     orders_port: int = setting(50052, "port of the same, 0 for any free one")
+    orders_http_port: int | None = setting(
+        None, "port of the same for browsers, by the Connect protocol, 0 for any free one; without it there is none"
+    )
+    origins: tuple[str, ...] = setting(
+        (), "web pages of other origins that may place orders, https://host; * for all; our own is always allowed"
+    )
     symbols: tuple[str, ...] = setting(
         ("*",), "symbols whose tape is read; * for all: name them if some of the feed's no longer trade"
     )

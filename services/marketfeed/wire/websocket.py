@@ -383,7 +383,7 @@ class DaySpan(Struct):
 
 
 class ConfigAnswer(Struct):
-    """Answer of /v1/config."""
+    """Answer of /v1/config; `orders_url` is where pages place paper orders, null where there is no such service."""
 
     feed: str
     version: str
@@ -393,6 +393,7 @@ class ConfigAnswer(Struct):
     sessions: list[SessionSpan]
     server_ts: Nanos
     protocol: int = PROTOCOL
+    orders_url: str | None = None
 
 
 class ErrorBody(Struct):

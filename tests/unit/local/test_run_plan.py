@@ -73,6 +73,18 @@ def test_orders_are_taken_on_request() -> None:
     assert orders.env["MARKETFEED_ORDERS_PORT"] == "7004"
 
 
+def test_the_page_is_told_where_orders_are_and_may_place_them() -> None:
+    """By both names that this machine has in an address; without orders nothing is told."""
+    plan = replace(PLAN, public_port=7001, grpc_port=7003, orders_port=7004, orders_http_port=7005)
+    settings = DemoSettings.load({}, env={})
+    programs = {p.name: p for p in service_programs(settings, plan, ADDRESSES, Path("/s"), None, {})}
+    assert programs["mds"].env["MARKETFEED_ORDERS_URL"] == "http://127.0.0.1:7005"
+    assert programs["orders"].env["MARKETFEED_ORDERS_HTTP_PORT"] == "7005"
+    assert programs["orders"].env["MARKETFEED_ORIGINS"] == "http://127.0.0.1:7001,http://localhost:7001"
+    without = {p.name: p for p in service_programs(settings, PLAN, ADDRESSES, Path("/s"), None, {})}
+    assert "MARKETFEED_ORDERS_URL" not in without["mds"].env
+
+
 def test_the_demo_is_open_unless_its_user_gave_a_token() -> None:
     """mds serves nobody by default, so the demo says that it is open; a token of the user is asked for instead."""
     settings = DemoSettings.load({}, env={})
