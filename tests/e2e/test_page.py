@@ -139,6 +139,7 @@ def demo(browser: Browser, stack: Addresses, tmp_path_factory: pytest.TempPathFa
         f"page{os.getpid()}",
         "--state-dir",
         str(state),
+        "--orders",
     )
     command = (sys.executable, "-m", "marketfeed.cli.main", "demo", *options)
     with (state / "demo.log").open("wb") as log:
@@ -295,6 +296,62 @@ def test_a_watch_list_beside_the_stock(page: Page) -> None:
     expect(page.locator("#star")).to_have_attribute("aria-pressed", "false")
     page.locator("#star").click()
     expect(row.locator(".last")).to_have_text(re.compile(r"\d"), timeout=SEEN_MS)
+
+
+def place(page: Page, quantity: str, side: str = "buy", limit: float | None = None) -> None:
+    """Fill in the ticket and place the order."""
+    page.locator(f"#ticket input[value={side}]").check(force=True)
+    page.locator(f"#ticket input[value={'market' if limit is None else 'limit'}]").check(force=True)
+    page.locator("#ticket-quantity").fill(quantity)
+    if limit is not None:
+        page.locator("#ticket-limit").fill(f"{limit:.2f}")
+    page.locator("#ticket-place").click()
+
+
+def test_a_paper_order_is_placed_and_fills(page: Page) -> None:
+    """A market order fills; a limit order rests until it is cancelled; one too far from the price is rejected."""
+    expect(page.locator("#ticket")).to_be_visible()
+    wait_for(page, lambda: price(page) != "–", "a price is on show")
+    now, symbol = float(price(page).replace(",", "")), page.locator("#symbol").text_content()
+    first = page.locator("#orders-list li").first
+    place(page, "10")
+    expect(first.locator("b")).to_have_text(f"Buy 10 {symbol} at market", timeout=SEEN_MS)
+    expect(first.locator(".state")).to_have_text("Filled", timeout=SEEN_MS)
+    expect(first.locator("small")).to_have_text(re.compile(r"10 filled at \d"))
+    place(page, "2.5", "sell", now * 1.05)
+    expect(first.locator("b")).to_have_text(f"Sell 2.5 {symbol} at {now * 1.05:.2f}", timeout=SEEN_MS)
+    expect(first.locator(".state")).to_have_text("Working")
+    first.locator(".drop").click()
+    expect(first.locator(".state")).to_have_text("Cancelled", timeout=SEEN_MS)
+    expect(first.locator(".drop")).to_be_hidden()
+    place(page, "1", "buy", now * 0.5)
+    expect(first.locator(".state")).to_have_text("Rejected", timeout=SEEN_MS)
+    expect(first.locator("small")).to_have_text("too far from the price")
+    page.locator("#ticket-quantity").fill("many")
+    expect(page.locator("#ticket-place")).to_be_disabled()
+    place(page, "0.0000001")
+    expect(page.locator("#ticket-said")).to_have_attribute("data-kind", "bad", timeout=SEEN_MS)
+
+
+def test_an_order_placed_while_the_service_is_away_is_placed_once(page: Page, demo: Demo) -> None:
+    """The order service is killed: the page says so, asks again under the same id, and shows one order more."""
+    wait_for(page, lambda: price(page) != "–", "a price is on show")
+    place(page, "3", "buy", float(price(page).replace(",", "")) * 0.95)
+    resting = page.locator('#orders-list li[data-state="WORKING"]')
+    expect(resting.first).to_be_visible(timeout=SEEN_MS)
+    before = page.locator("#orders-list li").count()
+    orders = demo.service("orders")
+    assert orders is not None
+    orders.kill()
+    place(page, "7", "sell")
+    expect(page.locator("#ticket-link")).to_have_text("Connecting to the order service", timeout=SEEN_MS)
+    newest = page.locator("#orders-list li").first
+    expect(newest.locator(".state")).to_have_text("Filled", timeout=BACK_MS)
+    expect(newest.locator("b")).to_have_text(re.compile("^Sell 7 "))
+    expect(page.locator("#ticket-link")).to_have_text("", timeout=BACK_MS)
+    assert page.locator("#orders-list li").count() == before + 1
+    resting.first.locator(".drop").click()
+    expect(resting).to_have_count(0, timeout=SEEN_MS)
 
 
 def test_another_symbol_by_keyboard_alone(page: Page) -> None:

@@ -143,6 +143,7 @@ class Api:
             day=DaySpan(from_s, to_s),
             sessions=[SessionSpan(h.session, h.start_s, h.end_s) for h in self.calendar.hours(day)],
             server_ts=str(time.time_ns()),
+            orders_url=self.orders_url,
         )
 
     def _date(self, query: Query) -> date:

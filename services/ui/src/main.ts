@@ -8,6 +8,7 @@ import { backoffMs } from './backoff';
 import type { Bar } from './bars';
 import { StreamClient, type Socket } from './client';
 import { Model, type Health } from './model';
+import { decimal, OrderList, OrdersClient, Refused, type Wish } from './orders';
 import type { SymbolEntry } from './protocol';
 import { ServerClock } from './time';
 import { DayView } from './view/day';
@@ -15,6 +16,7 @@ import { element, setText } from './view/dom';
 import { FrameView } from './view/frame';
 import { QuoteView } from './view/quote';
 import { Search } from './view/search';
+import { TicketView } from './view/ticket';
 import { WatchView } from './view/watch';
 import { readKept, WatchList } from './watchlist';
 
@@ -36,6 +38,9 @@ const quote = new QuoteView();
 const frame = new FrameView(() => day.chart.recolour());
 const watch = new WatchList();
 const watchView = new WatchView(select, toggleWatched);
+const orders = new OrderList();
+const ordersLink = { open: false, fresh: true };
+let ticket: TicketView | null = null;
 const search = new Search(select, () => void loadSymbols());
 
 let dirty = true;
@@ -141,9 +146,58 @@ async function loadConfig(): Promise<void> {
   if (config === null) return;
   const first = model.config === null;
   model.config = config;
+  if (ticket === null && config.ordersUrl !== null) ticket = openTicket(config.ordersUrl);
   // The first subscription may have gone out before the calendar was known.
   if (first && config.calendar === '24x7' && model.ready) client.refresh();
   dirty = true;
+}
+
+/** The ticket, and the stream that tells what becomes of orders. */
+function openTicket(url: string): TicketView {
+  const trading = new OrdersClient(
+    url.replace(/\/+$/, ''),
+    {
+      fetch: (address, init) => fetch(address, init),
+      token: api.token,
+      random: Math.random,
+      pause: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+      // Not randomUUID, which pages have only over HTTPS or from this machine.
+      newId: () => `page-${[...crypto.getRandomValues(new Uint32Array(4))].map((part) => part.toString(16).padStart(8, '0')).join('')}`,
+    },
+    {
+      order: (order) => {
+        if (orders.apply(order)) dirty = true;
+      },
+      link: (open, fresh) => {
+        ordersLink.open = open;
+        ordersLink.fresh = fresh;
+        dirty = true;
+      },
+    },
+  );
+  const told = (error: unknown): void => view.say(error instanceof Refused ? error.message : String(error), 'bad');
+  const view = new TicketView(
+    async (wish: Wish) => {
+      try {
+        const order = await trading.submit(wish);
+        orders.apply(order);
+        const filled = order.filled > 0n ? `, ${decimal(order.filled)} filled` : '';
+        if (order.state === 'REJECTED') view.say('Rejected, see below', 'bad');
+        else view.say(`Order ${order.id} accepted${filled}`, 'good');
+      } catch (error) {
+        told(error);
+      }
+      dirty = true;
+    },
+    (order) => {
+      trading.cancel(order).then((ended) => {
+        orders.apply(ended);
+        dirty = true;
+      }, told);
+    },
+  );
+  void trading.follow(orders);
+  return view;
 }
 
 async function loadSymbols(): Promise<SymbolEntry[]> {
@@ -190,6 +244,7 @@ function draw(): void {
     quote.draw(model, nowMs);
     frame.draw(model, nowMs);
     watchView.draw(watch, model);
+    ticket?.draw(model, orders, ordersLink);
   }
   const pauseMs = day.chart.isWide() ? DRAW_WIDE_EVERY_MS : DRAW_EVERY_MS;
   if (chartDirty && (nowMs - chartDrawnMs >= pauseMs || model.generation !== generation)) {

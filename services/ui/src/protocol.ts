@@ -307,6 +307,8 @@ export interface Config {
   readonly dayFromS: number;
   readonly dayToS: number;
   readonly sessions: readonly SessionSpan[];
+  /** where paper orders are placed; null where they cannot be */
+  readonly ordersUrl: string | null;
 }
 
 export function readConfig(value: unknown): Config | null {
@@ -330,5 +332,6 @@ export function readConfig(value: unknown): Config | null {
     dayFromS,
     dayToS,
     sessions,
+    ordersUrl: text(json['orders_url']),
   };
 }

@@ -82,7 +82,7 @@ describe('Model', () => {
   });
 
   it('shows 24 hours of a feed that never closes', () => {
-    model.config = { feed: '', version: '', calendar: '24x7', tradeDate: '', dayFromS: 0, dayToS: 0, sessions: [] };
+    model.config = { feed: '', version: '', calendar: '24x7', tradeDate: '', dayFromS: 0, dayToS: 0, sessions: [], ordersUrl: null };
     expect(model.resumeFrom(NOW)).toBe(T0 + 100 - 86_400);
   });
 

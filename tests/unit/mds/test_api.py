@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -71,6 +72,9 @@ async def test_the_configuration_of_a_day(api: Api) -> None:
     assert (status, body["trade_date"], body["sessions"]) == (
         200, "2026-09-21", [{"session": "regular", **body["day"]}],
     )  # fmt: skip
+    assert body["orders_url"] is None
+    api = replace(api, orders_url="https://orders.example.com")
+    assert (await ask(api, "config", date="2026-09-21"))[1]["orders_url"] == "https://orders.example.com"
 
 
 @pytest.mark.parametrize(
