@@ -14,6 +14,16 @@ from tests.e2e.cluster.kube import GROUP, Object, condition
 pytestmark = pytest.mark.timeout(900)
 
 
+RATE = 20_000
+
+
+def sent(feed: Feed) -> int:
+    """Trades that the generator has made so far."""
+    (pod,) = feed.pods("generator")
+    status = feed.cluster.until("the generator answers", functools.partial(feed.status_of, pod), 30)
+    return int(status["trades"])
+
+
 def shares(feed: Feed, shards: int) -> dict[int, int] | None:
     """Symbols that each shard publishes for, once `shards` of them do, every symbol has one, and the feed settled."""
     live = {shard: status["symbols"]["live"] for shard, status in feed.live_shards().items()}
@@ -22,8 +32,9 @@ def shares(feed: Feed, shards: int) -> dict[int, int] | None:
 
 def test_scale_up_and_down_under_load(new_feed: Callable[[Object], Feed]) -> None:
     """1 -> 3 -> 2 shards by `kubectl scale` at 20,000 trades a second: 0 lost, 0 twice, no gap."""
-    feed = new_feed(manifest("scaled", rate=20_000, symbols=50))
+    feed = new_feed(manifest("scaled", rate=RATE, symbols=50))
     feed.ready_within(120)
+    sent_before, loaded_from = sent(feed), time.monotonic()
     time.sleep(5)  # Some load before the first change; its length decides nothing.
     for shards in (3, 2):
         begun = time.monotonic()
@@ -34,6 +45,9 @@ def test_scale_up_and_down_under_load(new_feed: Callable[[Object], Feed]) -> Non
         time.sleep(3)
     left = feed.cluster.until("the third Deployment is gone", lambda: two_deployments(feed), 90)
     assert left == [f"{feed.name}-ingest-0-0", f"{feed.name}-ingest-1-0"]
+    rate = (sent(feed) - sent_before) / (time.monotonic() - loaded_from)
+    print(f"sent {rate:,.0f} trades a second meanwhile")
+    assert rate >= 0.9 * RATE, "the generator did not make the load under which nothing is to be lost"
     events = feed.cluster.kubectl("get", "events", "--field-selector", f"involvedObject.name={feed.name}")
     print(events)
     assert "Plan" in events

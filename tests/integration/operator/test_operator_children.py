@@ -9,7 +9,8 @@ import pytest
 from tests.integration.operator.control_plane import ControlPlane
 from tests.integration.operator.plane import DEPLOYMENT, JOB, Admin, FakeKubelet, Object, eventually, feed, replica
 
-from marketfeed_operator.kinds import BY_NAME, CONFIG_MAP, MARKETFEED
+from marketfeed_operator.cluster_errors import ClusterError
+from marketfeed_operator.kinds import BY_NAME, CONFIG_MAP, MARKETFEED, Kind
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 SERVICE = BY_NAME["Service"]
@@ -87,6 +88,48 @@ async def test_drift_is_repaired_within_ten_seconds(
         await eventually(repaired, within_s=10.0)
         await eventually(lambda: _same(admin, CONFIG_MAP, {"x-plan"}), within_s=10.0)
         assert await operator.metric("marketfeed_operator_drift_repaired_total") >= 3
+
+
+async def test_budgets_come_back_and_hold_an_eviction_that_would_leave_a_shard_without_a_pod(
+    plane: ControlPlane, admin: Admin, kubelet: FakeKubelet, settings: dict[str, object], tmp_path: Path
+) -> None:
+    """Of two members one may be evicted, and the other not until it is replaced; without a standby there is no budget,
+    as it would keep a node from being drained for ever."""
+    budgets, pods = BY_NAME["PodDisruptionBudget"], BY_NAME["Pod"]
+    async with replica(tmp_path, plane.kubeconfig, **settings):
+        await admin.apply(feed("x", admin.namespace, shards=1, redundancy=2, mds={"replicas": 2}))
+        await ready(admin, "x")
+        wanted = {"x-mds", "x-ingest-0"}
+        assert await admin.names(budgets) == wanted
+        for name in wanted:
+            await admin.delete(budgets, name)
+        await eventually(lambda: _same(admin, budgets, wanted), within_s=10.0)
+        await admin.merge(budgets, "x-ingest-0", {"spec": {"minAvailable": 0}})
+
+        async def counted() -> bool:
+            found = await admin.get(budgets, "x-ingest-0")
+            return found is not None and found["spec"]["minAvailable"] == 1 and _allowed(found) == 1
+
+        await eventually(counted, within_s=20.0)
+        first, second = sorted(name for name in await admin.names(pods) if name.startswith("x-ingest-0-"))
+        await _evict(admin, first)
+        with pytest.raises(ClusterError, match="disruption budget"):
+            await _evict(admin, second)
+        await admin.apply(feed("x", admin.namespace, shards=1, redundancy=1, mds={"replicas": 1}))
+        await eventually(lambda: _same(admin, budgets, set()), within_s=20.0)
+
+
+def _allowed(budget: Object) -> int:
+    """Evictions that the budget allows now, by the controller that has seen its present form."""
+    status = budget.get("status") or {}
+    seen = status.get("observedGeneration") == budget["metadata"]["generation"]
+    return int(status.get("disruptionsAllowed", 0)) if seen else 0
+
+
+async def _evict(admin: Admin, pod: str) -> None:
+    """As `kubectl drain` does. Raises ClusterError where a budget does not allow it now."""
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": admin.namespace}}
+    await admin.cluster.create(Kind("Pod", "v1", f"pods/{pod}/eviction"), admin.namespace, body)
 
 
 async def _same(admin: Admin, kind: object, before: set[str]) -> bool:
