@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BUF := $(BIN)/buf
 ARGS ?=
 # Depth of `make e2e`.
 LEVEL ?= 1
@@ -61,7 +62,7 @@ lint: setup  ## style, types, the rooms' contracts, generated code and pages up 
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/unit/test_tidy.py
 	$(MAKE) --silent proto
-	git diff --exit-code --stat -- services/marketfeed/wire/v1
+	git diff --exit-code --stat -- services/marketfeed/wire/v1 protos
 	$(MAKE) --silent crd
 	git diff --exit-code --stat -- charts/marketfeed-operator/files docs/marketfeed-crd.md
 	PYTHONPATH=k8s/charts $(BIN)/python -m chartvalues --check
@@ -73,11 +74,14 @@ format: setup  ## apply the style
 bench: setup  ## figures of the hot paths, with peers beside the fan-out; about 8 minutes (ARGS="csv decode": those alone)
 	$(BIN)/python -m tests.bench $(ARGS)
 
-proto: setup  ## generate the code of protos/ (leaves no diff)
+proto: setup  ## check protos/ and generate its code (leaves no diff)
+	$(BUF) lint protos
+	$(BUF) breaking protos --against protos/published.yaml
 	$(BIN)/python -m grpc_tools.protoc -Imarketfeed/wire/v1=protos/marketfeed/v1 --python_out=services --pyi_out=services \
 		$(patsubst protos/marketfeed/v1/%,marketfeed/wire/v1/%,$(wildcard protos/marketfeed/v1/*.proto))
 	$(BIN)/python -m grpc_tools.protoc -Imarketfeed/wire/v1=protos/marketfeed/v1 --grpc_python_out=services \
 		marketfeed/wire/v1/market_data.proto marketfeed/wire/v1/orders.proto
+	$(BUF) build protos --exclude-source-info -o protos/published.yaml
 
 crd: setup  ## generate the CRD and docs/marketfeed-crd.md from the operator's model (leaves no diff)
 	$(BIN)/python -m marketfeed_operator.crd_files

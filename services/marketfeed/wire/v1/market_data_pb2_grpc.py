@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class MarketDataStub:
-    """Missing associated documentation comment in .proto file."""
+    """Prices as they come, and as they were: quotes, trades and bars of a feed.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -67,7 +68,8 @@ class MarketDataStub:
 
 
 class MarketDataServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Prices as they come, and as they were: quotes, trades and bars of a feed.
+    """
 
     def GetQuote(self, request, context):
         """The newest quote of a symbol, however old: look at its age. NOT_FOUND for a symbol that the feed does not carry.
@@ -154,7 +156,8 @@ def add_MarketDataServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MarketData:
-    """Missing associated documentation comment in .proto file."""
+    """Prices as they come, and as they were: quotes, trades and bars of a feed.
+    """
 
     @staticmethod
     def GetQuote(request,

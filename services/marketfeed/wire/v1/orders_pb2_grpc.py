@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class OrdersStub:
-    """Missing associated documentation comment in .proto file."""
+    """Orders of the caller's account, and how they fill.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -67,7 +68,8 @@ class OrdersStub:
 
 
 class OrdersServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Orders of the caller's account, and how they fill.
+    """
 
     def SubmitOrder(self, request, context):
         """Accept an order, or refuse it with a reason. The client order id is an idempotency key: the same request again
@@ -78,7 +80,9 @@ class OrdersServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelOrder(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """End a working order; what it has filled stays. One that is cancelled stays so; one that ended otherwise is
+        FAILED_PRECONDITION.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -93,13 +97,15 @@ class OrdersServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetOrder(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """One order by the id that its client gave it. NOT_FOUND for none of the account's.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListOrders(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """The account's orders, oldest first, a page at a time.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -154,7 +160,8 @@ def add_OrdersServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Orders:
-    """Missing associated documentation comment in .proto file."""
+    """Orders of the caller's account, and how they fill.
+    """
 
     @staticmethod
     def SubmitOrder(request,
